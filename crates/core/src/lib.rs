@@ -1,0 +1,17 @@
+//! The language of Lastframe: what a render is, which states it has, who may work on it, and the ports the
+//! other rooms implement.
+//!
+//! Nothing here does I/O or knows an async runtime. Reading order: [`render`], [`request`], [`lease`], [`ports`].
+
+pub mod clock;
+pub mod lease;
+pub mod ports;
+pub mod render;
+pub mod request;
+pub mod site;
+pub mod verify;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use lease::{Checkpoint, Extended, HandBack, Lease, LeaseToken, Outcome, RetryPolicy};
+pub use render::{Attempt, Blocked, Event, Failure, Kind, Output, Phase, Progress, Render, RenderId, Status, TenantId};
+pub use request::{FieldError, OnFailure, RenderRequest};

@@ -1,0 +1,315 @@
+//! What the worker and the API ask of the rooms around them.
+//!
+//! [`Queue`] is one port because each of its verbs is one transaction: what it promises is true when it returns.
+
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_core::Stream;
+use jiff::Timestamp;
+
+use crate::lease::{Checkpoint, Extended, HandBack, Lease, LeaseToken, Outcome};
+use crate::render::{Attempt, Blocked, Failure, IllegalTransition, Kind, Output, Phase, Progress, Render, RenderId, Status, TenantId};
+use crate::request::RenderRequest;
+use crate::site::SiteVersion;
+
+/// The queue cannot answer now. Nothing has changed.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// More is waiting to be written than the queue takes on.
+    #[error("the queue is busy")]
+    Busy,
+    /// The storage beneath failed.
+    #[error("the queue's storage failed")]
+    Storage(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Why a write under a lease was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// The lease is gone: it expired, or was never given. The holder must stop; nothing it does counts any more.
+    #[error("the lease is lost")]
+    Lost,
+    /// The queue cannot answer now; the lease may still hold.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+/// Why a submit was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// The idempotency key was used before, for another body.
+    #[error("this Idempotency-Key was used for another request")]
+    KeyReused,
+    /// The queue cannot answer now.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+/// Why a cancel or retry was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// There is no such render.
+    #[error("no such render")]
+    NotFound,
+    /// Its state does not allow it.
+    #[error(transparent)]
+    Illegal(#[from] IllegalTransition),
+    /// The queue cannot answer now.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+/// A render to be accepted.
+#[derive(Clone, Debug)]
+pub struct NewRender {
+    /// What is made.
+    pub kind: Kind,
+    /// The version that the request's site stands for now.
+    pub site_version: String,
+    /// What is to be made and how it is queued.
+    pub request: RenderRequest,
+    /// Attempts, where the request does not say.
+    pub default_max_attempts: u32,
+}
+
+/// A client's name for a submit, so that sending it again does not submit again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// As the client chose it, within its tenant.
+    pub key: String,
+    /// A hash of the body; the same key with another body is refused.
+    pub body_hash: [u8; 32],
+}
+
+/// The renders that a submit stands for.
+#[derive(Clone, Debug)]
+pub struct Submitted {
+    /// In the order given.
+    pub renders: Vec<Render>,
+    /// They had been accepted before, under the same idempotency key.
+    pub replayed: bool,
+}
+
+/// Which renders to list, newest first.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Of this tenant; of all when absent.
+    pub tenant: Option<TenantId>,
+    /// In this state.
+    pub status: Option<Status>,
+    /// Of this group.
+    pub group: Option<String>,
+    /// Accepted before the render with this [`Render::seq`].
+    pub before: Option<i64>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// Where a queued render stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Position {
+    /// 1 is next in its line: its group if it has one, else its tenant's claimable renders. At most
+    /// [`Position::COUNTED_UP_TO`].
+    pub position: u32,
+    /// Why it cannot be claimed even when a worker is free.
+    pub blocked_by: Option<Blocked>,
+}
+
+impl Position {
+    /// Counting stops here, so that asking stays cheap behind a million others.
+    pub const COUNTED_UP_TO: u32 = 10_000;
+}
+
+/// Something about a render changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Which one.
+    pub render: RenderId,
+}
+
+/// Changes as they are committed. A slow reader may miss some: what it reads of a render afterwards is still right.
+pub type Changes = Pin<Box<dyn Stream<Item = Change> + Send>>;
+
+/// The durable queue. Every method that changes something is one transaction, on disk when it returns.
+#[async_trait]
+pub trait Queue: std::fmt::Debug + Send + Sync {
+    /// Accepts all of `renders`, or none.
+    async fn submit(
+        &self,
+        tenant: &TenantId,
+        renders: Vec<NewRender>,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Submitted, SubmitError>;
+
+    /// Leases the render whose turn it is, waiting up to `wait` for one.
+    async fn claim(&self, worker: &str, wait: Duration) -> Result<Option<Lease>, QueueError>;
+
+    /// Extends the lease by its duration from now, and records how far the attempt is.
+    async fn extend(
+        &self,
+        render: RenderId,
+        token: &LeaseToken,
+        progress: Progress,
+        checkpoint: Option<Checkpoint>,
+    ) -> Result<Extended, LeaseError>;
+
+    /// Gives the lease back; the render keeps its place and loses no attempt.
+    async fn release(&self, render: RenderId, token: &LeaseToken, why: HandBack) -> Result<(), LeaseError>;
+
+    /// Ends the attempt. Returns the render's new state: a retryable failure with attempts left is `queued`.
+    async fn finish(&self, render: RenderId, token: &LeaseToken, outcome: Outcome) -> Result<Status, LeaseError>;
+
+    /// Cancels a queued render, or asks the holder of a rendering one to stop.
+    async fn cancel(&self, render: RenderId) -> Result<Render, ControlError>;
+
+    /// Queues a failed or cancelled render again, in the place it had, with all its attempts.
+    async fn retry(&self, render: RenderId) -> Result<Render, ControlError>;
+
+    /// One render.
+    async fn get(&self, render: RenderId) -> Result<Option<Render>, QueueError>;
+
+    /// What was asked for.
+    async fn request(&self, render: RenderId) -> Result<Option<RenderRequest>, QueueError>;
+
+    /// Its leases so far, oldest first.
+    async fn attempts(&self, render: RenderId) -> Result<Vec<Attempt>, QueueError>;
+
+    /// Where it stands; none unless it is queued.
+    async fn position(&self, render: RenderId) -> Result<Option<Position>, QueueError>;
+
+    /// Renders, newest first.
+    async fn list(&self, filter: Filter) -> Result<Vec<Render>, QueueError>;
+
+    /// Everything that is committed from now on.
+    fn changes(&self) -> Changes;
+}
+
+/// Why a site was not removed.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoveSiteError {
+    /// There is no such site.
+    #[error("no such site")]
+    NotFound,
+    /// A render that is not terminal needs it.
+    #[error("render {0} still needs it")]
+    InUse(RenderId),
+    /// The directory cannot answer now.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+/// What is known beside the renders.
+#[async_trait]
+pub trait Directory: std::fmt::Debug + Send + Sync {
+    /// Makes `site.name` stand for this version from now on.
+    async fn put_site(&self, tenant: &TenantId, site: SiteVersion) -> Result<(), QueueError>;
+
+    /// What the name stands for now.
+    async fn site(&self, tenant: &TenantId, name: &str) -> Result<Option<SiteVersion>, QueueError>;
+
+    /// A version of it, current or not.
+    async fn site_version(&self, tenant: &TenantId, name: &str, version: &str) -> Result<Option<SiteVersion>, QueueError>;
+
+    /// All sites of the tenant, each in its current version, by name.
+    async fn sites(&self, tenant: &TenantId) -> Result<Vec<SiteVersion>, QueueError>;
+
+    /// Forgets the site, unless a render still needs it. Returns the versions that no site uses any more.
+    async fn remove_site(&self, tenant: &TenantId, name: &str) -> Result<Vec<String>, RemoveSiteError>;
+}
+
+/// Where the bytes of an output are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// A file of this machine.
+    File(PathBuf),
+}
+
+/// Where outputs live. A key is written once and then only read or deleted.
+#[async_trait]
+pub trait Outputs: std::fmt::Debug + Send + Sync {
+    /// Takes the finished file; on disk when it returns. It is not *the* output until the queue says so.
+    async fn put(&self, key: &str, file: &Path) -> std::io::Result<()>;
+
+    /// Where the bytes of `key` are; none when there is no such output.
+    async fn locate(&self, key: &str) -> std::io::Result<Option<Location>>;
+
+    /// Removes what `key` holds, if anything.
+    async fn delete(&self, key: &str) -> std::io::Result<()>;
+}
+
+/// One attempt's work order.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Whose render it is.
+    pub tenant: TenantId,
+    /// Which render.
+    pub render: RenderId,
+    /// Which lease of it, from 1.
+    pub attempt: u32,
+    /// What is made.
+    pub kind: Kind,
+    /// From what.
+    pub site: SiteVersion,
+    /// How.
+    pub request: RenderRequest,
+}
+
+/// What an attempt says while it runs. Ends with `Finished` or `Failed`.
+#[derive(Clone, Debug)]
+pub enum RunEvent {
+    /// It is so far.
+    Progress(Progress),
+    /// The next attempt could go on from here.
+    Checkpoint(Checkpoint),
+    /// The file is written and verified; the output's key is still empty.
+    Finished {
+        /// The file; whoever takes it removes it.
+        file: PathBuf,
+        /// What it is.
+        output: Output,
+    },
+    /// The renderer has no room now; not an attempt.
+    Throttled {
+        /// When to try again.
+        until: Timestamp,
+    },
+    /// It did not work.
+    Failed(Failure),
+}
+
+/// Why a run is stopped before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The render is not wanted any more: nothing of it may go on.
+    Cancel,
+    /// This worker lets go of it: what another worker could attach to may go on.
+    Detach,
+}
+
+/// An attempt under way.
+#[async_trait]
+pub trait Run: Send {
+    /// What happens next. Cancel-safe. After `Finished` or `Failed`, pending for ever.
+    async fn next(&mut self) -> RunEvent;
+
+    /// Stops it and returns when nothing of it is left on this machine.
+    async fn stop(self: Box<Self>, why: Stop);
+}
+
+/// Makes videos.
+#[async_trait]
+pub trait Renderer: std::fmt::Debug + Send + Sync {
+    /// Starts a run, or attaches to the one that `checkpoint` tells of. Returns at once; faults come as events.
+    async fn start(&self, job: Job, checkpoint: Option<Checkpoint>) -> Box<dyn Run>;
+}
+
+impl Progress {
+    /// The same attempt, now in `phase`.
+    #[must_use]
+    pub fn in_phase(self, phase: Phase) -> Self {
+        Self { phase, ..self }
+    }
+}

@@ -1,0 +1,922 @@
+//! What a person asks for: Remotion's own options, flat, beside Lastframe's own, nested.
+//!
+//! Parsing is total: whatever comes in, the answer is a request that can be rendered, or every reason why not with
+//! a JSON pointer to each.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+
+use crate::render::{Kind, words};
+use crate::site::Composition;
+
+/// One thing wrong with a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct FieldError {
+    /// Where, as a JSON pointer (RFC 6901).
+    pub pointer: String,
+    /// What is wrong, and what would be right.
+    pub detail: String,
+}
+
+impl FieldError {
+    /// What is wrong at `pointer`.
+    pub fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { pointer: pointer.into(), detail: detail.into() }
+    }
+}
+
+words! {
+    /// How frames become a file.
+    Codec {
+        /// MP4.
+        H264 = "h264",
+        /// MP4.
+        H265 = "h265",
+        /// WebM.
+        Vp8 = "vp8",
+        /// WebM.
+        Vp9 = "vp9",
+        /// MP4.
+        Av1 = "av1",
+        /// Audio alone.
+        Mp3 = "mp3",
+        /// Audio alone.
+        Aac = "aac",
+        /// Audio alone.
+        Wav = "wav",
+        /// QuickTime.
+        Prores = "prores",
+        /// Matroska with h264.
+        H264Mkv = "h264-mkv",
+        /// MPEG transport stream with h264.
+        H264Ts = "h264-ts",
+        /// Animated GIF.
+        Gif = "gif",
+    }
+}
+
+words! {
+    /// How sound is encoded.
+    AudioCodec {
+        /// AAC.
+        Aac = "aac",
+        /// MP3.
+        Mp3 = "mp3",
+        /// Opus.
+        Opus = "opus",
+        /// Uncompressed, 16 bit.
+        Pcm16 = "pcm-16",
+    }
+}
+
+words! {
+    /// How one frame is encoded.
+    ImageFormat {
+        /// Lossy, small.
+        Jpeg = "jpeg",
+        /// Lossless, can be transparent.
+        Png = "png",
+        /// Stills only.
+        Webp = "webp",
+        /// Stills only.
+        Pdf = "pdf",
+        /// Audio only: no frames are made.
+        None = "none",
+    }
+}
+
+words! {
+    /// How hard x264 tries.
+    X264Preset {
+        /// Fastest, largest.
+        Ultrafast = "ultrafast",
+        /// See x264.
+        Superfast = "superfast",
+        /// See x264.
+        Veryfast = "veryfast",
+        /// See x264.
+        Faster = "faster",
+        /// See x264.
+        Fast = "fast",
+        /// The default.
+        Medium = "medium",
+        /// See x264.
+        Slow = "slow",
+        /// See x264.
+        Slower = "slower",
+        /// See x264.
+        Veryslow = "veryslow",
+        /// Not worth its time.
+        Placebo = "placebo",
+    }
+}
+
+words! {
+    /// How colours are stored.
+    PixelFormat {
+        /// 8 bit, the default.
+        Yuv420p = "yuv420p",
+        /// 8 bit with transparency.
+        Yuva420p = "yuva420p",
+        /// 8 bit.
+        Yuv422p = "yuv422p",
+        /// 8 bit.
+        Yuv444p = "yuv444p",
+        /// 10 bit.
+        Yuv420p10le = "yuv420p10le",
+        /// 10 bit.
+        Yuv422p10le = "yuv422p10le",
+        /// 10 bit.
+        Yuv444p10le = "yuv444p10le",
+        /// 10 bit with transparency.
+        Yuva444p10le = "yuva444p10le",
+    }
+}
+
+words! {
+    /// The flavour of ProRes.
+    ProResProfile {
+        /// With transparency, best quality.
+        P4444Xq = "4444-xq",
+        /// With transparency.
+        P4444 = "4444",
+        /// High quality.
+        Hq = "hq",
+        /// The usual one.
+        Standard = "standard",
+        /// Smaller.
+        Light = "light",
+        /// Smallest.
+        Proxy = "proxy",
+    }
+}
+
+words! {
+    /// The colour space that is written into the file.
+    ColorSpace {
+        /// Untagged.
+        Default = "default",
+        /// SD.
+        Bt601 = "bt601",
+        /// HD.
+        Bt709 = "bt709",
+        /// UHD.
+        Bt2020Ncl = "bt2020-ncl",
+    }
+}
+
+words! {
+    /// How much Remotion says in the log.
+    LogLevel {
+        /// Everything.
+        Trace = "trace",
+        /// A lot.
+        Verbose = "verbose",
+        /// The default.
+        Info = "info",
+        /// Warnings and errors.
+        Warn = "warn",
+        /// Errors.
+        Error = "error",
+    }
+}
+
+words! {
+    /// What becomes of a group when one of its renders fails for good.
+    OnFailure {
+        /// The next one starts.
+        Continue = "continue",
+        /// The group waits until a person retries the render or lets the group go on.
+        Block = "block",
+    }
+}
+
+/// The frames to render: one frame, or from one to another, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameRange {
+    /// This frame alone. As JSON, a number.
+    Single(u32),
+    /// From one to another. As JSON, `[from, to]`.
+    Between(u32, u32),
+    /// From one to the last. As JSON, `[from, null]`.
+    From(u32),
+}
+
+impl<'de> Deserialize<'de> for FrameRange {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        const SHAPE: &str = "must be a frame number, `[from, to]` or `[from, null]`, of whole numbers from 0 up";
+        let frame = |value: &Value| {
+            value.as_u64().and_then(|frame| u32::try_from(frame).ok()).ok_or_else(|| D::Error::custom(SHAPE))
+        };
+        match &Value::deserialize(deserializer)? {
+            number @ Value::Number(_) => Ok(Self::Single(frame(number)?)),
+            Value::Array(ends) => match ends.as_slice() {
+                [from, Value::Null] => Ok(Self::From(frame(from)?)),
+                [from, to] => {
+                    let (from, to) = (frame(from)?, frame(to)?);
+                    if from > to {
+                        return Err(D::Error::custom(format!("ends at frame {to}, before it starts at frame {from}")));
+                    }
+                    Ok(Self::Between(from, to))
+                }
+                _ => Err(D::Error::custom(SHAPE)),
+            },
+            _ => Err(D::Error::custom(SHAPE)),
+        }
+    }
+}
+
+impl Serialize for FrameRange {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Single(frame) => frame.serialize(serializer),
+            Self::Between(from, to) => (from, to).serialize(serializer),
+            Self::From(from) => (from, None::<u32>).serialize(serializer),
+        }
+    }
+}
+
+/// How the browser is started. Part of it decides which warm browser can be used.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ChromiumOptions {
+    /// `angle`, `egl`, `swiftshader`, `swangle`, `vulkan` or `angle-egl`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gl: Option<String>,
+    /// Turns off the same-origin policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disable_web_security: Option<bool>,
+    /// Accepts any certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ignore_certificate_errors: Option<bool>,
+    /// Sent with every request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_agent: Option<String>,
+    /// Several processes per browser.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enable_multi_process_on_linux: Option<bool>,
+    /// What `prefers-color-scheme` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dark_mode: Option<bool>,
+    /// Always true here; accepted because Remotion has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub headless: Option<bool>,
+}
+
+/// What a browser does with the link to the output.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case", rename_all_fields = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum DownloadBehavior {
+    /// Shows it.
+    PlayInBrowser,
+    /// Saves it.
+    Download {
+        /// Under this name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        file_name: Option<String>,
+    },
+}
+
+/// How the render is queued.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct QueueOptions {
+    /// Renders of one group run one after another, in the order accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Higher goes first among your renders. 0 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
+    /// Not before this time (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_at: Option<Timestamp>,
+    /// How often it is tried when a fault may pass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_attempts: Option<u32>,
+    /// What becomes of its group when it fails for good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<OnFailure>,
+    /// The longest one attempt may take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_in_seconds: Option<u32>,
+}
+
+macro_rules! request {
+    ($($(#[$meta:meta])* $field:ident: $type:ty,)+) => {
+        /// A render as asked for. Remotion's options mean what they mean to `renderMediaOnLambda()`.
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        #[serde(rename_all = "camelCase", deny_unknown_fields)]
+        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+        pub struct RenderRequest {
+            /// The name of the composition.
+            pub composition: String,
+            /// The site: the name it was added under.
+            pub serve_url: String,
+            $($(#[$meta])* #[serde(default, skip_serializing_if = "Option::is_none")] pub $field: Option<$type>,)+
+        }
+    };
+}
+
+request! {
+    /// The composition's props: any JSON object.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    input_props: Map<String, Value>,
+    /// How frames become a file; `h264` by default.
+    codec: Codec,
+    /// How sound is encoded; the codec's usual by default.
+    audio_codec: AudioCodec,
+    /// How single frames are encoded on their way; for stills, the format of the file.
+    image_format: ImageFormat,
+    /// 0 to 100; for JPEG frames.
+    jpeg_quality: u32,
+    /// Constant rate factor; the codec's usual by default. Not with `videoBitrate`.
+    crf: f64,
+    /// For h264.
+    x264_preset: X264Preset,
+    /// The codec's usual by default.
+    pixel_format: PixelFormat,
+    /// For ProRes.
+    pro_res_profile: ProResProfile,
+    /// Enlarges the picture, the layout staying the same.
+    scale: f64,
+    /// Which frames; all by default. A frame, `[from, to]` or `[from, null]`.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    frame_range: FrameRange,
+    /// Every n-th frame only; for GIFs.
+    every_nth_frame: u32,
+    /// How often a GIF repeats; for ever by default.
+    number_of_gif_loops: u32,
+    /// No sound.
+    muted: bool,
+    /// A silent audio track even if the composition has no sound.
+    enforce_audio_track: bool,
+    /// Such as `128k`.
+    audio_bitrate: String,
+    /// Such as `1M`. Not with `crf`.
+    video_bitrate: String,
+    /// Such as `2M`, together with `encodingBufferSize`.
+    encoding_max_rate: String,
+    /// Such as `4M`.
+    encoding_buffer_size: String,
+    /// What is written into the file.
+    color_space: ColorSpace,
+    /// Sound samples per second; 48000 by default.
+    sample_rate: u32,
+    /// For h264 with AAC that is to be joined without re-encoding.
+    for_seamless_aac_concatenation: bool,
+    /// Prefers a lossless audio codec.
+    prefer_lossless: bool,
+    /// `disable` (the default), `if-possible` or `required`.
+    hardware_acceleration: String,
+    /// Milliseconds that one `delayRender()` may take; 30000 by default.
+    timeout_in_milliseconds: u32,
+    /// Seen by the composition as `process.env`.
+    env_variables: BTreeMap<String, String>,
+    /// How the browser is started.
+    chromium_options: ChromiumOptions,
+    /// Written into the file.
+    metadata: BTreeMap<String, String>,
+    /// How much Remotion says in the log.
+    log_level: LogLevel,
+    /// Pixels, instead of the composition's.
+    force_width: u32,
+    /// Pixels, instead of the composition's.
+    force_height: u32,
+    /// Frames per second, instead of the composition's.
+    force_fps: f64,
+    /// Frames, instead of the composition's.
+    force_duration_in_frames: u32,
+    /// Bytes that the cache of `<OffthreadVideo>` may take.
+    offthread_video_cache_size_in_bytes: u64,
+    /// Threads that `<OffthreadVideo>` may use.
+    offthread_video_threads: u32,
+    /// Bytes that the cache of `@remotion/media` may take.
+    media_cache_size_in_bytes: u64,
+    /// Stitches only after the last frame is rendered; slower, needs less memory.
+    disallow_parallel_encoding: bool,
+    /// Your key for Remotion's licence, passed to it.
+    license_key: String,
+    /// Which frame, for stills; negative counts from the end.
+    frame: i32,
+    /// The file's name when it is downloaded.
+    out_name: String,
+    /// What a browser does with the link to the output.
+    download_behavior: DownloadBehavior,
+    /// How it is queued.
+    queue: QueueOptions,
+    /// Answers what would be queued, and queues nothing.
+    dry_run: bool,
+}
+
+/// Options of `renderMediaOnLambda()` that only say where or how fast, and change nothing in the output.
+pub const IGNORED: &[&str] = &[
+    "apiKey",
+    "bucketName",
+    "concurrency",
+    "concurrencyPerLambda",
+    "dumpBrowserLogs",
+    "forceBucketName",
+    "forcePathStyle",
+    "framesPerLambda",
+    "functionName",
+    "indent",
+    "isProduction",
+    "maxRetries",
+    "overwrite",
+    "privacy",
+    "region",
+    "rendererFunctionName",
+    "requestHandler",
+    "storageClass",
+];
+
+/// Options that would change what a person gets and cannot be honoured, each with the reason.
+pub const REFUSED: &[(&str, &str)] = &[
+    ("deleteAfter", "outputs are not deleted by themselves; leave it out"),
+    ("notify", "this server sends no mail; follow `/v1/renders/{id}/events` instead"),
+    ("separateAudioTo", "a render has one file; ask for a second one with an audio codec"),
+    ("webhook", "this server sends no webhooks; follow `/v1/renders/{id}/events` instead"),
+];
+
+/// Longest name of a composition, site or group, in bytes.
+const MAX_NAME: usize = 256;
+/// Most attempts a render may ask for.
+const MAX_ATTEMPTS: u32 = 20;
+/// Longest time one attempt may ask for: a day, in seconds.
+const MAX_TIMEOUT: u32 = 24 * 60 * 60;
+/// Remotion refuses less, in milliseconds.
+const MIN_DELAY_RENDER_TIMEOUT: u32 = 7_000;
+/// Remotion refuses more.
+const MAX_SCALE: f64 = 16.0;
+/// The longest side of a picture that a browser draws, in pixels.
+const MAX_SIDE: u32 = 16_384;
+
+/// What Remotion 4.0.527 takes with a codec.
+struct CodecRules {
+    extension: &'static str,
+    audio_codecs: &'static [AudioCodec],
+    crf: Option<(f64, f64)>,
+    even_sides: bool,
+}
+
+impl Codec {
+    /// Whether it has a picture.
+    #[must_use]
+    pub const fn has_video(self) -> bool {
+        !matches!(self, Self::Mp3 | Self::Aac | Self::Wav)
+    }
+
+    const fn rules(self) -> CodecRules {
+        use AudioCodec::{Aac, Mp3, Opus, Pcm16};
+        let x264 = Some((1.0, 51.0));
+        let (extension, audio_codecs, crf, even_sides): (_, &[AudioCodec], _, _) = match self {
+            Self::H264 => ("mp4", &[Aac, Pcm16, Mp3], x264, true),
+            Self::H264Mkv => ("mkv", &[Pcm16, Mp3], x264, true),
+            Self::H264Ts => ("ts", &[Pcm16, Aac], x264, true),
+            Self::H265 => ("mp4", &[Aac, Pcm16], Some((0.0, 51.0)), true),
+            Self::Av1 => ("mp4", &[Aac, Opus, Pcm16], Some((0.0, 63.0)), true),
+            Self::Vp8 => ("webm", &[Opus, Pcm16], Some((4.0, 63.0)), false),
+            Self::Vp9 => ("webm", &[Opus, Pcm16], Some((0.0, 63.0)), false),
+            Self::Prores => ("mov", &[Aac, Pcm16], None, false),
+            Self::Gif => ("gif", &[], None, false),
+            Self::Mp3 => ("mp3", &[Mp3, Pcm16], None, false),
+            Self::Aac => ("aac", &[Aac, Pcm16], None, false),
+            Self::Wav => ("wav", &[Pcm16], None, false),
+        };
+        CodecRules { extension, audio_codecs, crf, even_sides }
+    }
+}
+
+impl RenderRequest {
+    /// Reads a request. Returns with it the names of the options that were left out as [`IGNORED`].
+    ///
+    /// # Errors
+    /// Everything that is wrong, as far as it can be told from the request alone.
+    pub fn parse(body: Value, kind: Kind) -> Result<(Self, Vec<String>), Vec<FieldError>> {
+        let Value::Object(mut fields) = body else {
+            return Err(vec![FieldError::new("", "must be a JSON object")]);
+        };
+        let ignored: Vec<_> = IGNORED.iter().filter(|name| fields.remove(**name).is_some()).map(|name| (*name).to_owned()).collect();
+        let mut errors: Vec<_> = REFUSED
+            .iter()
+            .filter(|(name, _)| fields.remove(*name).is_some_and(|value| !value.is_null()))
+            .map(|(name, reason)| FieldError::new(format!("/{name}"), format!("cannot be honoured: {reason}")))
+            .collect();
+        match serde_path_to_error::deserialize::<_, Self>(Value::Object(fields)) {
+            Ok(request) => {
+                errors.extend(request.check(kind));
+                if errors.is_empty() { Ok((request, ignored)) } else { Err(errors) }
+            }
+            Err(error) => {
+                errors.push(field_error(&error));
+                Err(errors)
+            }
+        }
+    }
+
+    /// Remotion's options alone, as the renderer takes them.
+    #[must_use]
+    pub fn remotion_options(&self) -> Map<String, Value> {
+        let Ok(Value::Object(mut options)) = serde_json::to_value(self) else { return Map::new() };
+        for ours in ["serveUrl", "outName", "downloadBehavior", "queue", "dryRun"] {
+            options.shift_remove(ours);
+        }
+        options
+    }
+
+    /// The codec, or Remotion's default.
+    #[must_use]
+    pub fn codec(&self) -> Codec {
+        self.codec.unwrap_or(Codec::H264)
+    }
+
+    /// The extension of the file, without a dot.
+    #[must_use]
+    pub fn extension(&self, kind: Kind) -> &'static str {
+        if kind == Kind::Still {
+            return self.image_format.unwrap_or(ImageFormat::Png).as_str();
+        }
+        let codec = self.codec();
+        let lossless = self.audio_codec == Some(AudioCodec::Pcm16)
+            || (self.prefer_lossless == Some(true) && self.audio_codec.is_none());
+        match codec {
+            // Uncompressed sound does not fit into the usual container of these.
+            Codec::H264 | Codec::H265 | Codec::Av1 | Codec::Vp8 | Codec::Vp9 if lossless => "mkv",
+            Codec::Mp3 | Codec::Aac if lossless => "wav",
+            Codec::Av1 if self.audio_codec == Some(AudioCodec::Opus) => "webm",
+            codec => codec.rules().extension,
+        }
+    }
+
+    /// What can be told from the request alone.
+    fn check(&self, kind: Kind) -> Vec<FieldError> {
+        let mut errors = Errors::default();
+        errors.name("/composition", &self.composition);
+        errors.name("/serveUrl", &self.serve_url);
+        if let Some(out_name) = &self.out_name {
+            errors.name("/outName", out_name);
+        }
+        errors.within("/scale", self.scale, f64::MIN_POSITIVE, MAX_SCALE);
+        errors.within("/jpegQuality", self.jpeg_quality, 0, 100);
+        errors.within("/timeoutInMilliseconds", self.timeout_in_milliseconds, MIN_DELAY_RENDER_TIMEOUT, u32::MAX);
+        errors.within("/forceWidth", self.force_width, 1, MAX_SIDE);
+        errors.within("/forceHeight", self.force_height, 1, MAX_SIDE);
+        errors.within("/forceFps", self.force_fps, f64::MIN_POSITIVE, 1_000.0);
+        errors.within("/forceDurationInFrames", self.force_duration_in_frames, 1, u32::MAX);
+        errors.within("/everyNthFrame", self.every_nth_frame, 1, u32::MAX);
+        errors.within("/sampleRate", self.sample_rate, 8_000, 192_000);
+        if let Some(hardware) = &self.hardware_acceleration
+            && !["disable", "if-possible", "required"].contains(&hardware.as_str())
+        {
+            errors.add("/hardwareAcceleration", "must be `disable`, `if-possible` or `required`");
+        }
+        for (pointer, bitrate) in [
+            ("/audioBitrate", &self.audio_bitrate),
+            ("/videoBitrate", &self.video_bitrate),
+            ("/encodingMaxRate", &self.encoding_max_rate),
+            ("/encodingBufferSize", &self.encoding_buffer_size),
+        ] {
+            if bitrate.as_ref().is_some_and(|text| !is_bitrate(text)) {
+                errors.add(pointer, "must be a number with k, K or M, such as `128k` or `1M`");
+            }
+        }
+        if let Some(queue) = &self.queue {
+            queue.check(&mut errors);
+        }
+        match kind {
+            Kind::Media => self.check_media(&mut errors),
+            Kind::Still => self.check_still(&mut errors),
+        }
+        errors.0
+    }
+
+    fn check_media(&self, errors: &mut Errors) {
+        let codec = self.codec();
+        let rules = codec.rules();
+        errors.unless(self.frame.is_none(), "/frame", "is for stills; a media render takes `frameRange`");
+        if let Some(audio) = self.audio_codec
+            && !rules.audio_codecs.contains(&audio)
+        {
+            let known: Vec<_> = rules.audio_codecs.iter().map(|audio| audio.as_str()).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            errors.add("/audioCodec", format!("`{audio}` does not go with the codec `{codec}`, which takes {known}"));
+        }
+        match (self.crf, rules.crf) {
+            (Some(_), None) => errors.add("/crf", format!("the codec `{codec}` has none")),
+            (crf, Some((least, most))) => errors.within("/crf", crf, least, most),
+            (None, None) => {}
+        }
+        errors.unless(self.crf.is_none() || self.video_bitrate.is_none(), "/videoBitrate", "cannot go with `crf`: choose one");
+        errors.unless(
+            self.encoding_max_rate.is_none() || self.encoding_buffer_size.is_some(),
+            "/encodingMaxRate",
+            "needs `encodingBufferSize`",
+        );
+        errors.unless(
+            self.x264_preset.is_none() || matches!(codec, Codec::H264 | Codec::H264Mkv | Codec::H264Ts),
+            "/x264Preset",
+            format!("is for h264, and the codec is `{codec}`"),
+        );
+        errors.unless(
+            self.pro_res_profile.is_none() || codec == Codec::Prores,
+            "/proResProfile",
+            format!("is for prores, and the codec is `{codec}`"),
+        );
+        errors.unless(
+            self.number_of_gif_loops.is_none() || codec == Codec::Gif,
+            "/numberOfGifLoops",
+            format!("is for gif, and the codec is `{codec}`"),
+        );
+        errors.unless(
+            self.every_nth_frame.is_none_or(|n| n == 1) || codec == Codec::Gif,
+            "/everyNthFrame",
+            format!("is for gif, and the codec is `{codec}`"),
+        );
+        errors.unless(
+            self.pixel_format != Some(PixelFormat::Yuva420p) || matches!(codec, Codec::Vp8 | Codec::Vp9),
+            "/pixelFormat",
+            format!("`yuva420p` is for vp8 and vp9, and the codec is `{codec}`"),
+        );
+        errors.unless(
+            !matches!(self.pixel_format, Some(PixelFormat::Yuva420p | PixelFormat::Yuva444p10le))
+                || self.image_format == Some(ImageFormat::Png),
+            "/imageFormat",
+            "must be `png` for a transparent pixel format",
+        );
+        errors.unless(
+            matches!(self.image_format, None | Some(ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::None)),
+            "/imageFormat",
+            "must be `jpeg`, `png` or `none` for media",
+        );
+        errors.unless(
+            self.image_format != Some(ImageFormat::None) || !codec.has_video(),
+            "/imageFormat",
+            format!("`none` is for audio, and the codec is `{codec}`"),
+        );
+        errors.unless(
+            self.jpeg_quality.is_none() || self.image_format != Some(ImageFormat::Png),
+            "/jpegQuality",
+            "does not go with the image format `png`",
+        );
+        errors.unless(
+            self.muted != Some(true) || codec.has_video(),
+            "/muted",
+            format!("the codec `{codec}` is nothing but sound"),
+        );
+        if let (Some(duration), Some(last)) = (self.force_duration_in_frames, self.last_frame()) {
+            errors.unless(last < duration, "/frameRange", format!("ends at frame {last}, of frames 0 to {}", duration - 1));
+        }
+    }
+
+    fn check_still(&self, errors: &mut Errors) {
+        for (pointer, given) in [
+            ("/codec", self.codec.is_some()),
+            ("/audioCodec", self.audio_codec.is_some()),
+            ("/crf", self.crf.is_some()),
+            ("/frameRange", self.frame_range.is_some()),
+            ("/videoBitrate", self.video_bitrate.is_some()),
+            ("/audioBitrate", self.audio_bitrate.is_some()),
+            ("/x264Preset", self.x264_preset.is_some()),
+            ("/proResProfile", self.pro_res_profile.is_some()),
+            ("/pixelFormat", self.pixel_format.is_some()),
+            ("/everyNthFrame", self.every_nth_frame.is_some()),
+            ("/numberOfGifLoops", self.number_of_gif_loops.is_some()),
+        ] {
+            errors.unless(!given, pointer, "is for media, not for stills");
+        }
+        errors.unless(self.image_format != Some(ImageFormat::None), "/imageFormat", "must be `png`, `jpeg`, `webp` or `pdf`");
+        errors.unless(
+            self.jpeg_quality.is_none() || self.image_format == Some(ImageFormat::Jpeg),
+            "/jpegQuality",
+            "needs `imageFormat: \"jpeg\"`",
+        );
+    }
+
+    /// What can be told with the composition, as it is with its default props, at hand.
+    #[must_use]
+    pub fn check_against(&self, composition: &Composition, kind: Kind) -> Vec<FieldError> {
+        let mut errors = Errors::default();
+        let codec = self.codec();
+        if kind == Kind::Media && codec.rules().even_sides {
+            let scale = self.scale.unwrap_or(1.0);
+            for (pointer, forced, own, side) in [
+                ("/forceWidth", self.force_width, composition.width, "width"),
+                ("/forceHeight", self.force_height, composition.height, "height"),
+            ] {
+                let pixels = f64::from(forced.unwrap_or(own)) * scale;
+                // Remotion would quietly cut a row or column off; better that the person decides.
+                if pixels.round() % 2.0 != 0.0 {
+                    errors.add(
+                        pointer,
+                        format!("the {side} would be {} pixels, and {codec} needs an even number: set `{}`", pixels.round(), &pointer[1..]),
+                    );
+                }
+            }
+        }
+        errors.0
+    }
+
+    fn last_frame(&self) -> Option<u32> {
+        match self.frame_range? {
+            FrameRange::Single(last) | FrameRange::Between(_, last) | FrameRange::From(last) => Some(last),
+        }
+    }
+}
+
+impl QueueOptions {
+    fn check(&self, errors: &mut Errors) {
+        if let Some(group) = &self.group {
+            errors.name("/queue/group", group);
+        }
+        errors.within("/queue/priority", self.priority, -1_000, 1_000);
+        errors.within("/queue/maxAttempts", self.max_attempts, 1, MAX_ATTEMPTS);
+        errors.within("/queue/timeoutInSeconds", self.timeout_in_seconds, 1, MAX_TIMEOUT);
+    }
+}
+
+/// What is wrong, as it is found.
+#[derive(Default)]
+struct Errors(Vec<FieldError>);
+
+impl Errors {
+    fn add(&mut self, pointer: &str, detail: impl Into<String>) {
+        self.0.push(FieldError::new(pointer, detail));
+    }
+
+    fn unless(&mut self, fine: bool, pointer: &str, detail: impl Into<String>) {
+        if !fine {
+            self.add(pointer, detail);
+        }
+    }
+
+    fn within<T: Copy + PartialOrd + std::fmt::Display>(&mut self, pointer: &str, value: Option<T>, least: T, most: T) {
+        if let Some(value) = value
+            && !(least..=most).contains(&value)
+        {
+            self.add(pointer, format!("is {value}, and must be from {least} to {most}"));
+        }
+    }
+
+    fn name(&mut self, pointer: &str, name: &str) {
+        self.unless(
+            (1..=MAX_NAME).contains(&name.len()) && !name.chars().any(char::is_control),
+            pointer,
+            format!("must have 1 to {MAX_NAME} bytes, none of them a control character"),
+        );
+    }
+}
+
+fn is_bitrate(text: &str) -> bool {
+    let digits = text.strip_suffix(['k', 'K', 'M']).unwrap_or_default();
+    !digits.is_empty() && digits.parse::<f64>().is_ok_and(|number| number.is_finite() && number > 0.0)
+}
+
+/// Turns what serde says into a pointer and a sentence.
+fn field_error(error: &serde_path_to_error::Error<serde_json::Error>) -> FieldError {
+    use serde_path_to_error::Segment;
+    let mut pointer = String::new();
+    for segment in error.path() {
+        let step = match segment {
+            Segment::Seq { index } => index.to_string(),
+            Segment::Map { key } => key.replace('~', "~0").replace('/', "~1"),
+            Segment::Enum { variant } => variant.clone(),
+            Segment::Unknown => continue,
+        };
+        pointer.push('/');
+        pointer.push_str(&step);
+    }
+    let detail = error.inner().to_string();
+    // serde names a missing field in its message only: the pointer should lead there all the same.
+    if let Some(name) = detail.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
+        return FieldError::new(format!("{pointer}/{name}"), "is required");
+    }
+    FieldError::new(pointer, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn parse(mut fields: Value, kind: Kind) -> Result<(RenderRequest, Vec<String>), Vec<String>> {
+        for (name, value) in [("composition", "main"), ("serveUrl", "site")] {
+            fields.as_object_mut().unwrap().entry(name).or_insert_with(|| value.into());
+        }
+        RenderRequest::parse(fields, kind).map_err(|errors| errors.into_iter().map(|error| error.pointer).collect())
+    }
+
+    fn pointers(fields: Value) -> Vec<String> {
+        parse(fields, Kind::Media).expect_err("must be refused")
+    }
+
+    #[test]
+    fn a_wrong_field_is_named_by_its_pointer() {
+        for (fields, pointer) in [
+            (json!({"crf": "high"}), "/crf"),
+            (json!({"codec": "h266"}), "/codec"),
+            (json!({"colour": "red"}), "/colour"),
+            (json!({"queue": {"groop": "a"}}), "/queue/groop"),
+            (json!({"queue": {"group": 7}}), "/queue/group"),
+            (json!({"queue": {"runAt": "tomorrow"}}), "/queue/runAt"),
+            (json!({"queue": {"maxAttempts": 0}}), "/queue/maxAttempts"),
+            (json!({"envVariables": {"A": 1}}), "/envVariables/A"),
+            (json!({"inputProps": []}), "/inputProps"),
+            (json!({"frameRange": [10, 5]}), "/frameRange"),
+            (json!({"frameRange": [-1, 5]}), "/frameRange"),
+            (json!({"frameRange": [1.5, 5]}), "/frameRange"),
+            (json!({"frameRange": "all"}), "/frameRange"),
+            (json!({"frameRange": [0, 9], "forceDurationInFrames": 9}), "/frameRange"),
+            (json!({"scale": 0}), "/scale"),
+            (json!({"scale": 17}), "/scale"),
+            (json!({"crf": 52}), "/crf"),
+            (json!({"crf": 10, "codec": "gif"}), "/crf"),
+            (json!({"crf": 10, "videoBitrate": "1M"}), "/videoBitrate"),
+            (json!({"videoBitrate": "fast"}), "/videoBitrate"),
+            (json!({"audioCodec": "opus"}), "/audioCodec"),
+            (json!({"x264Preset": "fast", "codec": "vp9"}), "/x264Preset"),
+            (json!({"proResProfile": "hq"}), "/proResProfile"),
+            (json!({"pixelFormat": "yuva420p", "imageFormat": "png"}), "/pixelFormat"),
+            (json!({"everyNthFrame": 2}), "/everyNthFrame"),
+            (json!({"codec": "mp3", "muted": true}), "/muted"),
+            (json!({"composition": ""}), "/composition"),
+            (json!({"frame": 1}), "/frame"),
+            (json!({"webhook": {"url": "http://x"}}), "/webhook"),
+            (json!({"timeoutInMilliseconds": 100}), "/timeoutInMilliseconds"),
+        ] {
+            assert_eq!(pointers(fields.clone()), [pointer], "{fields}");
+        }
+        assert_eq!(RenderRequest::parse(json!([]), Kind::Media).unwrap_err()[0].pointer, "");
+        assert_eq!(RenderRequest::parse(json!({"composition": "a"}), Kind::Media).unwrap_err()[0].pointer, "/serveUrl");
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_said_at_once() {
+        assert_eq!(pointers(json!({"webhook": {}, "crf": 99, "scale": -1})), ["/webhook", "/scale", "/crf"]);
+    }
+
+    #[test]
+    fn a_body_for_remotion_lambda_works_and_says_what_was_left_out() {
+        let (request, ignored) = parse(
+            json!({
+                "region": "eu-central-1", "functionName": "f", "framesPerLambda": 20, "privacy": "public", "maxRetries": 1,
+                "codec": "h264", "imageFormat": "jpeg", "inputProps": {"text": "Hi"}, "frameRange": [0, 9], "webhook": null,
+            }),
+            Kind::Media,
+        )
+        .unwrap();
+        assert_eq!(ignored, ["framesPerLambda", "functionName", "maxRetries", "privacy", "region"]);
+        assert_eq!(request.frame_range, Some(FrameRange::Between(0, 9)));
+    }
+
+    #[test]
+    fn what_was_accepted_reads_back_the_same_and_only_remotions_options_reach_remotion() {
+        let body = json!({
+            "composition": "main", "serveUrl": "site", "inputProps": {"ü": [1, 2.5, null]}, "crf": 18.0, "frameRange": [3, null],
+            "queue": {"group": "g", "runAt": "2026-01-01T00:00:00Z"}, "outName": "a.mp4",
+        });
+        let (request, _) = RenderRequest::parse(body, Kind::Media).unwrap();
+        let again = serde_json::from_str(&serde_json::to_string(&request).unwrap()).unwrap();
+        assert_eq!(request, again);
+        let options = Value::Object(request.remotion_options());
+        assert_eq!(
+            options,
+            json!({"composition": "main", "inputProps": {"ü": [1, 2.5, null]}, "crf": 18.0, "frameRange": [3, null]})
+        );
+    }
+
+    #[test]
+    fn odd_sides_are_refused_where_the_codec_needs_even_ones() {
+        let composition = Composition {
+            id: "odd".into(),
+            width: 65,
+            height: 48,
+            fps: 30.0,
+            duration_in_frames: 1,
+            default_props: Value::Null,
+        };
+        let check = |fields| {
+            let (request, _) = parse(fields, Kind::Media).unwrap();
+            request.check_against(&composition, Kind::Media).into_iter().map(|error| error.pointer).collect::<Vec<_>>()
+        };
+        assert_eq!(check(json!({})), ["/forceWidth"]);
+        assert_eq!(check(json!({"forceWidth": 64, "forceHeight": 49})), ["/forceHeight"]);
+        assert_eq!(check(json!({"scale": 2})), [""; 0]);
+        assert_eq!(check(json!({"codec": "vp8"})), [""; 0]);
+        assert_eq!(check(json!({"forceWidth": 64})), [""; 0]);
+    }
+
+    #[test]
+    fn a_still_takes_no_options_of_media() {
+        assert_eq!(parse(json!({"codec": "h264", "frame": -1}), Kind::Still).unwrap_err(), ["/codec"]);
+        assert!(parse(json!({"frame": -1, "imageFormat": "webp"}), Kind::Still).is_ok());
+    }
+}

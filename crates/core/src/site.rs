@@ -1,0 +1,53 @@
+//! A bundled Remotion project, in versions by content.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A composition of a site, worked out with its default props.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Composition {
+    /// Its name within the site.
+    pub id: String,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// Frames per second.
+    pub fps: f64,
+    /// Frames.
+    pub duration_in_frames: u32,
+    /// The props it renders with when a request brings none.
+    #[serde(default)]
+    pub default_props: serde_json::Value,
+}
+
+/// One version of a site: what a name resolves to when a render is submitted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SiteVersion {
+    /// The site's name within its tenant.
+    pub name: String,
+    /// SHA-256 of the bundle's files, in hex.
+    pub version: String,
+    /// The Remotion version it was bundled with.
+    pub remotion_version: String,
+    /// The folder of the `@remotion/renderer` that renders it, on the machine of the worker.
+    pub renderer: String,
+    /// Bytes of the unpacked bundle.
+    pub size_in_bytes: u64,
+    /// Its compositions.
+    pub compositions: Vec<Composition>,
+    /// When this version became the one that the name stands for.
+    pub created_at: Timestamp,
+}
+
+impl SiteVersion {
+    /// The composition of that name.
+    #[must_use]
+    pub fn composition(&self, id: &str) -> Option<&Composition> {
+        self.compositions.iter().find(|composition| composition.id == id)
+    }
+}

@@ -1,0 +1,161 @@
+//! The server, composed on one page.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use lastframe_core::{Clock, ports};
+use lastframe_store::Store;
+use lastframe_worker::local::{self, LocalRenderer};
+use lastframe_worker::logs::Logs;
+use lastframe_worker::{Shutdown, Worker};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::data::DataFolder;
+use crate::http::{self, Api};
+use crate::identity::Identity;
+use crate::outputs::LocalOutputs;
+use crate::sites::Sites;
+
+/// How often the queue is asked what time has brought about.
+const SWEEP: Duration = Duration::from_millis(200);
+/// How often warm browsers are looked at.
+const STOP_IDLE: Duration = Duration::from_secs(30);
+/// How long connections may go on once everything else has stopped.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
+/// A running server: API, queue and worker.
+#[derive(Debug)]
+pub struct App {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its data folder.
+    pub data: std::path::PathBuf,
+    shutdown: Shutdown,
+    stopping: CancellationToken,
+    worker: JoinHandle<()>,
+    housekeeping: JoinHandle<()>,
+    server: JoinHandle<std::io::Result<()>>,
+    close: CancellationToken,
+    renderer: Arc<LocalRenderer>,
+    // Last, so that the folder is given up only when nothing uses it any more.
+    _folder: DataFolder,
+}
+
+impl App {
+    /// Opens the data folder, puts back what an earlier process left, and starts to listen and to work.
+    ///
+    /// # Errors
+    /// When the folder is in use, the database cannot be opened, or the address is taken.
+    pub async fn start(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
+        let folder = DataFolder::open(&config.data)?;
+        let config = Arc::new(config);
+        let identity = Arc::new(Identity::open(&folder, clock.now())?);
+        let options = lastframe_store::Options { lease: config.lease, retry: config.retry, seed: None };
+        let store = Arc::new(Store::open(folder.path(), Arc::clone(&clock), options).await?);
+        let outputs = Arc::new(LocalOutputs::new(folder.join("outputs")));
+        let removed = outputs.sweep(store.as_ref()).await.context("cannot sweep the outputs")?;
+        if removed > 0 {
+            tracing::info!(files = removed, "removed what attempts had left that did not finish");
+        }
+        let logs = Logs::new(folder.join("logs"), Arc::clone(&clock));
+        let renderer = Arc::new(LocalRenderer::new(renderer_options(&config, &folder)?, logs.clone())?);
+        let sites = Sites::open(folder.join("sites"), folder.join("incoming"), Arc::clone(&renderer), config.max_bundle)?;
+
+        let listener = TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
+        let address = listener.local_addr()?;
+        let shutdown = Shutdown::default();
+        let (stopping, close) = (CancellationToken::new(), CancellationToken::new());
+        let api = Api {
+            queue: Arc::clone(&store) as Arc<dyn ports::Queue>,
+            directory: Arc::clone(&store) as Arc<dyn ports::Directory>,
+            outputs: Arc::clone(&outputs) as Arc<dyn ports::Outputs>,
+            logs,
+            sites,
+            identity,
+            clock,
+            public_url: config.public_url.clone().unwrap_or_else(|| format!("http://{address}")).into(),
+            config: Arc::clone(&config),
+            stopping: stopping.clone(),
+        };
+        let closing = close.clone();
+        let server = axum::serve(listener, http::router(api)).with_graceful_shutdown(closing.cancelled_owned());
+        let server = tokio::spawn(server.into_future());
+        let worker = Arc::new(Worker {
+            queue: Arc::clone(&store) as Arc<dyn ports::Queue>,
+            directory: Arc::clone(&store) as Arc<dyn ports::Directory>,
+            renderer: Arc::clone(&renderer) as Arc<dyn ports::Renderer>,
+            outputs,
+            options: lastframe_worker::Options {
+                name: format!("{}-{}", rustix::system::uname().nodename().to_string_lossy(), std::process::id()),
+                concurrency: config.concurrency,
+                timeout: config.timeout,
+                heartbeat: (config.lease / 6).min(Duration::from_secs(1)),
+                grace: config.grace,
+            },
+        });
+        let worker = tokio::spawn(worker.run(shutdown.clone()));
+        let housekeeping = tokio::spawn(keep_house(store, Arc::clone(&renderer), close.clone()));
+        folder.announce(address)?;
+        let data = folder.path().to_owned();
+        Ok(Self { address, data, shutdown, stopping, worker, housekeeping, server, close, renderer, _folder: folder })
+    }
+
+    /// Stops taking renders, lets those that run finish within the grace time or hands them back, and ends.
+    /// Cancelling `now` skips the wait.
+    pub async fn stop(self, now: CancellationToken) -> anyhow::Result<()> {
+        self.stopping.cancel();
+        self.shutdown.drain.cancel();
+        let hurry = self.shutdown.now.clone();
+        let hurrying = tokio::spawn(async move {
+            now.cancelled().await;
+            hurry.cancel();
+        });
+        self.worker.await.context("the worker panicked")?;
+        hurrying.abort();
+        self.renderer.stop().await;
+        self.close.cancel();
+        self.housekeeping.await.context("the housekeeping panicked")?;
+        if let Ok(ended) = tokio::time::timeout(LAST_ANSWERS, self.server).await {
+            ended.context("the server panicked")??;
+        }
+        Ok(())
+    }
+}
+
+fn renderer_options(config: &Config, folder: &DataFolder) -> anyhow::Result<local::Options> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    Ok(local::Options {
+        sites: folder.join("sites"),
+        work: folder.join("work"),
+        supervisor: vec![program.into(), crate::commands::SUPERVISE.into(), "--".into()],
+        node: config.node.clone(),
+        browser: config.browser.clone(),
+        timezone: config.timezone.clone(),
+        locale: config.locale.clone(),
+        concurrency: config.concurrency,
+        cores: config.cores,
+        recycle: local::Recycle::default(),
+    })
+}
+
+/// Sweeps the queue and the warm browsers until told to stop.
+async fn keep_house(store: Arc<Store>, renderer: Arc<LocalRenderer>, close: CancellationToken) {
+    let mut sweep = tokio::time::interval(SWEEP);
+    let mut stop_idle = tokio::time::interval(STOP_IDLE);
+    loop {
+        tokio::select! {
+            () = close.cancelled() => return,
+            _ = sweep.tick() => {
+                if let Err(error) = store.sweep().await {
+                    tracing::error!(error = &error as &dyn std::error::Error, "cannot sweep the queue");
+                }
+            }
+            _ = stop_idle.tick() => renderer.stop_idle().await,
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The API from the other side, for the commands.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde::de::DeserializeOwned;
+
+use crate::exit::Exit;
+use crate::http::Problem;
+
+/// Why a command ends, with the exit code for it.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) exit: Exit,
+    pub(crate) error: anyhow::Error,
+}
+
+impl Failed {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, error: anyhow::Error::msg(message.into()) }
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failed {
+    fn from(error: E) -> Self {
+        Self { exit: Exit::Internal, error: error.into() }
+    }
+}
+
+/// A server and the right to use it.
+#[derive(Debug)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    server: String,
+    token: String,
+}
+
+impl Client {
+    /// # Errors
+    /// When the HTTP client cannot be set up.
+    pub(crate) fn new(server: &str, token: String) -> anyhow::Result<Self> {
+        let provider = rustls::crypto::ring::default_provider().install_default();
+        // An earlier client in this process has installed the same one.
+        drop(provider);
+        let http = reqwest::Client::builder().build().context("cannot set up HTTP")?;
+        Ok(Self { http, server: server.trim_end_matches('/').to_owned(), token })
+    }
+
+    pub(crate) fn server(&self) -> &str {
+        &self.server
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.server)).bearer_auth(&self.token)
+    }
+
+    /// Sends, and turns whatever is not a success into words and an exit code.
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, Failed> {
+        let response = request.send().await.map_err(|error| {
+            let exit = if error.is_connect() { Exit::Unreachable } else { Exit::Internal };
+            let context = format!("no answer from {} (start one with `lastframe serve`, or name one with --server)", self.server);
+            Failed { exit, error: anyhow::Error::new(error).context(context) }
+        })?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let body = response.bytes().await.unwrap_or_default();
+        Err(Failed::new(Exit::Refused, refusal(status, &body)))
+    }
+
+    pub(crate) async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Failed> {
+        Ok(self.send(request).await?.json().await.context("the server answers what this program does not know")?)
+    }
+
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failed> {
+        self.json(self.request(Method::GET, path)).await
+    }
+
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failed> {
+        self.json(self.request(Method::POST, path)).await
+    }
+
+    /// Writes the answer into a file, which appears only when it is whole.
+    pub(crate) async fn download(&self, path: &str, to: &Path) -> Result<u64, Failed> {
+        use tokio::io::AsyncWriteExt as _;
+        let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        let part = tempfile::Builder::new().prefix(".lastframe-").tempfile_in(folder).with_context(|| format!("cannot write in {}", folder.display()))?;
+        let mut file = tokio::fs::File::from_std(part.reopen()?);
+        let mut response = self.send(self.request(Method::GET, path)).await?;
+        let mut size = 0;
+        while let Some(chunk) = response.chunk().await.context("the download broke off")? {
+            file.write_all(&chunk).await.with_context(|| format!("cannot write {}", to.display()))?;
+            size += chunk.len() as u64;
+        }
+        file.flush().await?;
+        let file = part.persist(to).with_context(|| format!("cannot write {}", to.display()))?;
+        // A temporary file is its owner's alone; a download is like any other file.
+        std::fs::set_permissions(to, std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+        file.sync_all()?;
+        Ok(size)
+    }
+}
+
+fn refusal(status: StatusCode, body: &[u8]) -> String {
+    match serde_json::from_slice::<Problem>(body) {
+        Ok(problem) => {
+            let mut text = problem.detail;
+            for error in &problem.errors {
+                let place = if error.pointer.is_empty() { "the body" } else { &error.pointer };
+                text.push_str(&format!("\n  {place}: {}", error.detail));
+            }
+            text
+        }
+        Err(_) => format!("the server answers {status}"),
+    }
+}

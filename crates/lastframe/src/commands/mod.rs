@@ -1,0 +1,139 @@
+//! What a person types.
+
+mod renders;
+mod serve;
+mod site;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::client::{Client, Failed};
+use crate::config;
+use crate::data;
+use crate::exit::{self, Exit};
+use crate::telemetry::{self, LogFormat};
+
+/// The role in which this program supervises a sidecar; see `lastframe_worker::local`.
+pub(crate) const SUPERVISE: &str = "supervise";
+
+/// A durable render queue for Remotion: a render is done when the last frame of its video is written.
+#[derive(Debug, Parser)]
+#[command(name = "lastframe", version, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Try it:
+  lastframe serve                                        start a server (in another terminal)
+  lastframe site add remotion-app --name remotion-app    bundle a Remotion project and upload it
+  lastframe render remotion-app main --props '{\"text\":\"Hello\"}' -o out/hello.mp4
+
+Commands on the server's machine find it, and its token, by the data folder; elsewhere say --server and --token.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server: API, queue and workers in one process
+    Serve(serve::Serve),
+    /// Add, list and remove sites: bundled Remotion projects
+    #[command(subcommand)]
+    Site(site::Site),
+    /// Submit a render, follow it, and fetch its video
+    #[command(after_help = exit::TEACH)]
+    Render(Box<renders::Submit>),
+    /// Show one render
+    Show(renders::Show),
+    /// List renders, newest first
+    List(renders::List),
+    /// Cancel a render
+    Cancel(renders::Cancel),
+    /// Queue a failed or cancelled render again
+    Retry(renders::Retry),
+    /// Print what the attempts of a render said
+    Logs(renders::Logs),
+    /// Run a program and let nothing of it outlive its use (used by the server itself)
+    #[command(name = SUPERVISE, hide = true)]
+    Supervise {
+        #[arg(trailing_var_arg = true, required = true, allow_hyphen_values = true)]
+        program: Vec<OsString>,
+    },
+}
+
+/// Which server, and the right to use it.
+#[derive(Args, Debug)]
+struct Server {
+    /// The server's URL [default: the one running on the data folder]
+    #[arg(long, env = "LASTFRAME_SERVER", value_name = "URL")]
+    server: Option<String>,
+    /// The token [default: the admin token in the data folder]
+    #[arg(long, env = "LASTFRAME_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// The data folder of a server on this machine
+    #[arg(long, env = "LASTFRAME_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+impl Server {
+    fn client(&self) -> Result<Client, Failed> {
+        let data = || self.data.clone().map_or_else(config::default_data, Ok);
+        let server = match &self.server {
+            Some(server) => server.clone(),
+            None => data::announced(&data()?).ok_or_else(|| {
+                Failed::new(Exit::Unreachable, "no server runs on the data folder: start `lastframe serve`, or say --server URL")
+            })?,
+        };
+        let token = match &self.token {
+            Some(token) => token.clone(),
+            None => data::admin_token(&data()?)
+                .ok_or_else(|| Failed::new(Exit::Usage, "no token: say --token, or set LASTFRAME_TOKEN or LASTFRAME_DATA"))?,
+        };
+        Ok(Client::new(&server, token)?)
+    }
+}
+
+/// Parses the command line, does what it says, and gives the exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Command::Supervise { program } = cli.command {
+        return lastframe_worker::local::supervise(&program).unwrap_or_else(|error| complain(Exit::Internal, &error.into()));
+    }
+    telemetry::start(if let Command::Serve(serve) = &cli.command { serve.log_format } else { LogFormat::Text });
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(Exit::Internal, &error.into()),
+    };
+    let done = runtime.block_on(async {
+        match cli.command {
+            Command::Serve(serve) => serve.run().await,
+            Command::Site(site) => site.run().await,
+            Command::Render(submit) => submit.run().await,
+            Command::Show(show) => show.run().await,
+            Command::List(list) => list.run().await,
+            Command::Cancel(cancel) => cancel.run().await,
+            Command::Retry(retry) => retry.run().await,
+            Command::Logs(logs) => logs.run().await,
+            Command::Supervise { .. } => Ok(Exit::Done),
+        }
+    });
+    match done {
+        Ok(exit) => exit.into(),
+        Err(Failed { exit, error }) => complain(exit, &error),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "this is how a command line program says why it failed")]
+fn complain(exit: Exit, error: &anyhow::Error) -> ExitCode {
+    eprintln!("lastframe: {error:#}");
+    exit.into()
+}
+
+/// Prints a line for a person or the next program; a reader that went away is no fault.
+fn say(line: impl AsRef<str>) {
+    use std::io::Write as _;
+    drop(writeln!(std::io::stdout(), "{}", line.as_ref()));
+}

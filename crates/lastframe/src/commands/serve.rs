@@ -1,0 +1,75 @@
+//! `lastframe serve`.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::Args;
+use lastframe_core::SystemClock;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::say;
+use crate::app::App;
+use crate::client::Failed;
+use crate::config::{Config, Flags};
+use crate::data::ADMIN_TOKEN;
+use crate::exit::Exit;
+use crate::telemetry::LogFormat;
+
+#[derive(Args, Debug)]
+pub(super) struct Serve {
+    #[command(flatten)]
+    flags: Flags,
+    /// How log lines look
+    #[arg(long, env = "LASTFRAME_LOG_FORMAT", value_enum, default_value_t)]
+    pub(super) log_format: LogFormat,
+}
+
+impl Serve {
+    pub(super) async fn run(self) -> Result<Exit, Failed> {
+        let config = Config::load(self.flags).map_err(|error| Failed { exit: Exit::Usage, error })?;
+        let (concurrency, browser) = (config.concurrency, config.browser.clone());
+        let (site, composition) = (config.enqueue_site.clone(), config.enqueue_composition.clone());
+        // Listened for before anything is started, so that no signal finds us half-way.
+        let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+        let app = App::start(config, Arc::new(SystemClock::new())).await?;
+        let token = app.data.join(ADMIN_TOKEN);
+        say(format!(
+            "Lastframe {} listens on http://{}
+  data folder   {}
+  admin token   {}
+  browser       {}
+  at once       {concurrency} render{} (--concurrency)
+
+Post a render:
+  lastframe site add remotion-app --name {site}
+  curl -H \"Authorization: Bearer $(cat {})\" http://{}/v1/renders \\
+       -d '{{\"serveUrl\":\"{site}\",\"composition\":\"{composition}\",\"inputProps\":{{\"text\":\"Hello\"}}}}'",
+            env!("CARGO_PKG_VERSION"),
+            app.address,
+            app.data.display(),
+            token.display(),
+            browser.map_or_else(|| "none found; Remotion downloads its own".into(), |browser| browser.display().to_string()),
+            if concurrency == 1 { "" } else { "s" },
+            token.display(),
+            app.address,
+        ));
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping; a second signal stops at once");
+        let now = CancellationToken::new();
+        let hurry = now.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            hurry.cancel();
+        });
+        app.stop(now).await?;
+        Ok(Exit::Done)
+    }
+}

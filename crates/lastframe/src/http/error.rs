@@ -1,0 +1,174 @@
+//! The one table from what went wrong to what is answered: `application/problem+json` (RFC 9457).
+
+use axum::Json;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use lastframe_core::FieldError;
+use lastframe_core::ports::{ControlError, QueueError, RemoveSiteError, SubmitError};
+use serde::{Deserialize, Serialize};
+
+use crate::sites::BundleError;
+
+/// What a client reads when something went wrong.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub(crate) struct Problem {
+    /// The status, in words.
+    pub(crate) title: String,
+    /// The HTTP status.
+    pub(crate) status: u16,
+    /// A word a program can match on.
+    pub(crate) code: String,
+    /// What went wrong, and what would mend it.
+    pub(crate) detail: String,
+    /// What is wrong with which field.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) errors: Vec<FieldError>,
+}
+
+/// Everything that a handler may answer instead of what was asked for.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApiError {
+    #[error("send a token: `Authorization: Bearer <token>`")]
+    NoToken,
+    #[error("the token is not valid here, or has expired")]
+    BadToken,
+    #[error("the token lacks the scope `{0}`")]
+    Forbidden(&'static str),
+    #[error("there is no such {0}")]
+    NotFound(&'static str),
+    #[error("this path does not take this method")]
+    MethodNotAllowed,
+    #[error("the body is not JSON: {0}")]
+    NotJson(String),
+    #[error("the body is larger than {0} bytes")]
+    TooLarge(u64),
+    #[error("the request cannot be rendered as it is")]
+    Invalid(Vec<FieldError>),
+    #[error("{0}")]
+    Conflict(String),
+    #[error("the output is not there: the render is {0}")]
+    NoOutput(lastframe_core::Status),
+    #[error("this Idempotency-Key was used for another request")]
+    KeyReused,
+    #[error("too much is being submitted at once; try again")]
+    Busy,
+    #[error("{0}")]
+    Bundle(BundleError),
+    #[error("something failed inside; it is in the server's log")]
+    Internal(#[source] anyhow::Error),
+}
+
+impl ApiError {
+    /// One thing wrong at one place.
+    pub(crate) fn invalid(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::Invalid(vec![FieldError::new(pointer, detail)])
+    }
+
+    fn status_and_code(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::NoToken => (StatusCode::UNAUTHORIZED, "token_missing"),
+            Self::BadToken => (StatusCode::UNAUTHORIZED, "token_invalid"),
+            Self::Forbidden(_) => (StatusCode::FORBIDDEN, "scope_missing"),
+            Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::NotJson(_) => (StatusCode::BAD_REQUEST, "invalid_json"),
+            Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
+            Self::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request"),
+            Self::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
+            Self::NoOutput(_) => (StatusCode::CONFLICT, "no_output"),
+            Self::KeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused"),
+            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+            Self::Bundle(BundleError::Storage(_)) | Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+            Self::Bundle(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_bundle"),
+        }
+    }
+
+    fn header(&self) -> Option<(HeaderName, HeaderValue)> {
+        match self {
+            Self::NoToken => Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
+            Self::BadToken => {
+                Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\"")))
+            }
+            Self::Busy => Some((header::RETRY_AFTER, HeaderValue::from_static("1"))),
+            _ => None,
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (status, code) = self.status_and_code();
+        match &self {
+            Self::Internal(error) => tracing::error!(error = format!("{error:#}"), "a request failed"),
+            Self::Bundle(BundleError::Storage(error)) => tracing::error!(%error, "a bundle could not be stored"),
+            _ => {}
+        }
+        let header = self.header();
+        let detail = self.to_string();
+        let errors = match self {
+            Self::Invalid(errors) => errors,
+            Self::NotJson(why) => vec![FieldError::new("", why)],
+            _ => Vec::new(),
+        };
+        let title = status.canonical_reason().unwrap_or("Error").to_owned();
+        let problem = Problem { title, status: status.as_u16(), code: code.to_owned(), detail, errors };
+        let mut response = (status, Json(problem)).into_response();
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some((name, value)) = header {
+            response.headers_mut().insert(name, value);
+        }
+        response
+    }
+}
+
+impl From<QueueError> for ApiError {
+    fn from(error: QueueError) -> Self {
+        match error {
+            QueueError::Busy => Self::Busy,
+            QueueError::Storage(_) => Self::Internal(error.into()),
+        }
+    }
+}
+
+impl From<SubmitError> for ApiError {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::KeyReused => Self::KeyReused,
+            SubmitError::Queue(error) => error.into(),
+        }
+    }
+}
+
+impl From<ControlError> for ApiError {
+    fn from(error: ControlError) -> Self {
+        match error {
+            ControlError::NotFound => Self::NotFound("render"),
+            ControlError::Illegal(error) => Self::Conflict(error.to_string()),
+            ControlError::Queue(error) => error.into(),
+        }
+    }
+}
+
+impl From<RemoveSiteError> for ApiError {
+    fn from(error: RemoveSiteError) -> Self {
+        match error {
+            RemoveSiteError::NotFound => Self::NotFound("site"),
+            RemoveSiteError::InUse(_) => Self::Conflict(error.to_string()),
+            RemoveSiteError::Queue(error) => error.into(),
+        }
+    }
+}
+
+impl From<BundleError> for ApiError {
+    fn from(error: BundleError) -> Self {
+        Self::Bundle(error)
+    }
+}
+
+impl From<std::io::Error> for ApiError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Internal(error.into())
+    }
+}

@@ -1,0 +1,73 @@
+//! A render, live.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::response::Sse;
+use axum::response::sse::{Event, KeepAlive};
+use futures_util::stream::{self, Stream, StreamExt as _};
+use lastframe_core::RenderId;
+use lastframe_core::ports::Changes;
+
+use super::renders::{owned, view};
+use super::{Api, ApiError, Problem};
+use crate::identity::{Caller, Scope};
+
+/// Follow a render
+///
+/// Server-sent events of the name `render`, each with the whole render as it is; the first comes at once, the last
+/// when it ends.
+#[utoipa::path(
+    get, path = "/v1/renders/{id}/events", tag = "renders", security(("token" = [])),
+    params(("id" = String, Path, description = "The render's id")),
+    responses(
+        (status = 200, description = "A stream that ends with the render", body = String, content_type = "text/event-stream"),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn events(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+    caller.need(Scope::RendersRead)?;
+    // Listening starts before looking, so nothing falls in between.
+    let changes = api.queue.changes();
+    let render = owned(&api, &caller, &id).await?.id;
+    let stopping = api.stopping.clone();
+    let follow = Follow { api, render, changes, first: true, over: false };
+    let stream = stream::unfold(follow, Follow::next).take_until(stopping.cancelled_owned());
+    Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
+}
+
+struct Follow {
+    api: Api,
+    render: RenderId,
+    changes: Changes,
+    first: bool,
+    over: bool,
+}
+
+impl Follow {
+    async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
+        if self.over {
+            return None;
+        }
+        if !self.first {
+            while self.changes.next().await?.render != self.render {}
+        }
+        self.first = false;
+        let render = match self.api.queue.get(self.render).await {
+            Ok(render) => render?,
+            Err(error) => {
+                tracing::error!(%error, "a live stream ends: the queue does not answer");
+                return None;
+            }
+        };
+        self.over = render.status.is_terminal();
+        let view = view(&self.api, render).await.ok()?;
+        let event = Event::default().event("render").json_data(view).ok()?;
+        Some((Ok(event), self))
+    }
+}

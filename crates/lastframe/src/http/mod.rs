@@ -1,0 +1,150 @@
+//! The API: one router over the ports. `openapi.json` is made from the handlers themselves.
+
+mod error;
+mod events;
+mod health;
+mod output;
+mod renders;
+mod sites;
+mod view;
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::header;
+use axum::http::request::Parts;
+use axum::response::IntoResponse as _;
+use axum::{Json, Router};
+use lastframe_core::Clock;
+use lastframe_core::ports::{Directory, Outputs, Queue};
+use lastframe_worker::logs::Logs;
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::trace::TraceLayer;
+use utoipa::OpenApi as _;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::config::Config;
+use crate::identity::{Caller, Identity, Scope};
+use crate::sites::Sites;
+
+pub(crate) use self::error::{ApiError, Problem};
+pub(crate) use self::view::{Accepted, RenderPage, RenderView};
+
+/// What every handler may use.
+#[derive(Clone, Debug)]
+pub(crate) struct Api {
+    pub(crate) queue: Arc<dyn Queue>,
+    pub(crate) directory: Arc<dyn Directory>,
+    pub(crate) outputs: Arc<dyn Outputs>,
+    pub(crate) logs: Logs,
+    pub(crate) sites: Sites,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) config: Arc<Config>,
+    /// Without a slash at the end.
+    pub(crate) public_url: Arc<str>,
+    /// Set when the server stops: live streams end, and it is not ready any more.
+    pub(crate) stopping: CancellationToken,
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "Lastframe",
+        description = "A durable render queue for Remotion. Post a render; it is done when the last frame of its video is written, and not before."
+    ),
+    tags(
+        (name = "renders", description = "Submit, follow, fetch"),
+        (name = "sites", description = "Bundled Remotion projects"),
+        (name = "server", description = "The server itself"),
+    ),
+    modifiers(&BearerTokens),
+    components(schemas(Problem)),
+)]
+struct Description;
+
+struct BearerTokens;
+
+impl utoipa::Modify for BearerTokens {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+        openapi.components.get_or_insert_default().add_security_scheme("token", SecurityScheme::Http(bearer));
+    }
+}
+
+/// All routes.
+pub(crate) fn router(api: Api) -> Router {
+    let (router, openapi) = OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(renders::submit, renders::list))
+        .routes(routes!(renders::get))
+        .routes(routes!(renders::cancel))
+        .routes(routes!(renders::retry))
+        .routes(routes!(renders::submit_still))
+        .routes(routes!(renders::enqueue))
+        .routes(routes!(renders::enqueue_in_stage))
+        .routes(routes!(events::events))
+        .routes(routes!(output::output))
+        .routes(routes!(output::log))
+        .routes(routes!(sites::list))
+        .routes(routes!(sites::get, sites::remove))
+        .routes(routes!(sites::add_version))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .split_for_parts();
+    router
+        .route("/openapi.json", axum::routing::get(async move || Json(openapi)))
+        .fallback(async || ApiError::NotFound("path"))
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .layer(CatchPanicLayer::custom(|_| {
+            ApiError::Internal(anyhow::anyhow!("a handler panicked")).into_response()
+        }))
+        .layer(TraceLayer::new_for_http().make_span_with(|request: &Request| {
+            // The path alone: a query may one day carry a signature.
+            tracing::info_span!("http.request", method = %request.method(), path = request.uri().path())
+        }))
+        .with_state(api)
+}
+
+impl FromRequestParts<Api> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        let value = parts.headers.get(header::AUTHORIZATION).ok_or(ApiError::NoToken)?;
+        let (scheme, token) = value.to_str().ok().and_then(|value| value.split_once(' ')).ok_or(ApiError::BadToken)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(ApiError::NoToken);
+        }
+        api.identity.verify(token.trim(), api.clock.now()).ok_or(ApiError::BadToken)
+    }
+}
+
+impl Caller {
+    /// # Errors
+    /// When the token lacks the scope.
+    fn need(&self, scope: Scope) -> Result<(), ApiError> {
+        if self.may(scope) { Ok(()) } else { Err(ApiError::Forbidden(scope.as_str())) }
+    }
+}
+
+/// A body, whole and within the configured limit.
+struct Body(Bytes);
+
+impl FromRequest<Api> for Body {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
+        let limit = api.config.max_body;
+        // axum hides the kind of the error; what is not the limit is a client that went away and reads no answer.
+        axum::body::to_bytes(request.into_body(), limit).await.map(Self).map_err(|_| ApiError::TooLarge(limit as u64))
+    }
+}
+
+impl Body {
+    fn json(&self) -> Result<serde_json::Value, ApiError> {
+        serde_json::from_slice(&self.0).map_err(|error| ApiError::NotJson(error.to_string()))
+    }
+}

@@ -1,0 +1,142 @@
+//! What an attempt made, and what it said.
+
+use axum::body::Body;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use lastframe_core::ports::Location;
+use lastframe_core::request::DownloadBehavior;
+use lastframe_core::{Output, RenderRequest};
+use serde::Deserialize;
+use tower::ServiceExt as _;
+use tower_http::services::ServeFile;
+
+use super::renders::owned;
+use super::{Api, ApiError, Problem};
+use crate::identity::{Caller, Scope};
+
+/// Fetch the output
+///
+/// Ranges and conditional requests work.
+#[utoipa::path(
+    get, path = "/v1/renders/{id}/output", tag = "renders", security(("token" = [])),
+    params(("id" = String, Path, description = "The render's id")),
+    responses(
+        (status = 200, description = "The file", body = Vec<u8>, content_type = "video/mp4"),
+        (status = 206, description = "The part asked for", body = Vec<u8>, content_type = "video/mp4"),
+        (status = 304, description = "It has not changed"),
+        (status = 416, description = "The file has no such part"),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn output(State(api): State<Api>, caller: Caller, Path(id): Path<String>, request: Request) -> Result<Response, ApiError> {
+    caller.need(Scope::RendersRead)?;
+    let render = owned(&api, &caller, &id).await?;
+    let Some(output) = render.output else { return Err(ApiError::NoOutput(render.status)) };
+    let Some(Location::File(file)) = api.outputs.locate(&output.key).await? else {
+        return Err(ApiError::Internal(anyhow::anyhow!("the output {} of a succeeded render is gone", output.key)));
+    };
+    let asked_for = api.queue.request(render.id).await?.unwrap_or_default();
+    let Ok(served) = ServeFile::new(file).oneshot(request).await;
+    let mut response = served.map(Body::new).into_response();
+    let headers = response.headers_mut();
+    if let Ok(content_type) = HeaderValue::from_str(&output.content_type) {
+        headers.insert(header::CONTENT_TYPE, content_type);
+    }
+    if let Ok(disposition) = HeaderValue::from_str(&disposition(&asked_for, &output)) {
+        headers.insert(header::CONTENT_DISPOSITION, disposition);
+    }
+    // It is somebody's site that drew this: no browser may take it for anything but what it is.
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    Ok(response)
+}
+
+/// How a browser takes the file, and what it calls it (RFC 6266).
+fn disposition(request: &RenderRequest, output: &Output) -> String {
+    let (how, named) = match &request.download_behavior {
+        Some(DownloadBehavior::Download { file_name }) => ("attachment", file_name.as_ref()),
+        _ => ("inline", None),
+    };
+    let extension = output.key.rsplit_once('.').map_or("bin", |(_, extension)| extension);
+    let usual = format!("{}.{extension}", request.composition);
+    let name = named.or(request.out_name.as_ref()).unwrap_or(&usual);
+    let name = name.rsplit(['/', '\\']).next().unwrap_or(name);
+    let ascii: String =
+        name.chars().map(|c| if c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '%') || c == ' ' { c } else { '_' }).collect();
+    let mut encoded = String::new();
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    format!("{how}; filename=\"{ascii}\"; filename*=UTF-8''{encoded}")
+}
+
+/// Which log.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct LogQuery {
+    /// Of this attempt only; of all by default.
+    attempt: Option<u32>,
+}
+
+/// Read the log
+///
+/// What the browser, Remotion and the worker said, attempt by attempt.
+#[utoipa::path(
+    get, path = "/v1/renders/{id}/log", tag = "renders", security(("token" = [])),
+    params(("id" = String, Path, description = "The render's id"), LogQuery),
+    responses(
+        (status = 200, description = "The log", body = String, content_type = "text/plain"),
+        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn log(State(api): State<Api>, caller: Caller, Path(id): Path<String>, Query(query): Query<LogQuery>) -> Result<Response, ApiError> {
+    caller.need(Scope::RendersRead)?;
+    let render = owned(&api, &caller, &id).await?;
+    let attempts = match query.attempt {
+        Some(attempt) if (1..=render.leases).contains(&attempt) => attempt..=attempt,
+        Some(_) => return Err(ApiError::NotFound("attempt")),
+        None => 1..=render.leases,
+    };
+    let mut text = Vec::new();
+    for attempt in attempts {
+        text.extend_from_slice(format!("--- attempt {attempt}\n").as_bytes());
+        match tokio::fs::read(api.logs.path(render.id, attempt)).await {
+            Ok(log) => text.extend_from_slice(&log),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => text.extend_from_slice(b"(nothing)\n"),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    Ok((headers, text).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_name_cannot_break_out_of_its_header_or_name_a_folder() {
+        let output = Output {
+            key: "id/1.mp4".into(),
+            size_in_bytes: 1,
+            content_type: "video/mp4".into(),
+            frame_count: None,
+            width: None,
+            height: None,
+            duration_in_seconds: None,
+        };
+        let named = |name: &str| {
+            let out_name = Some(name.to_owned());
+            disposition(&RenderRequest { composition: "main".into(), out_name, ..RenderRequest::default() }, &output)
+        };
+        assert_eq!(named("a.mp4"), "inline; filename=\"a.mp4\"; filename*=UTF-8''a.mp4");
+        assert_eq!(named("../../etc/a"), "inline; filename=\"a\"; filename*=UTF-8''a");
+        assert_eq!(named("x\"; b=\"y\r\n"), "inline; filename=\"x_; b=_y__\"; filename*=UTF-8''x%22%3B%20b%3D%22y%0D%0A");
+        assert_eq!(named("片.mp4"), "inline; filename=\"_.mp4\"; filename*=UTF-8''%E7%89%87.mp4");
+    }
+}

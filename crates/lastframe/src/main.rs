@@ -1,0 +1,7 @@
+//! The program `lastframe`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lastframe::commands::main()
+}

@@ -1,0 +1,86 @@
+//! Outputs in a folder of this machine.
+
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use async_trait::async_trait;
+use lastframe_core::ports::{Location, Outputs, Queue};
+
+/// A folder of finished files: `{render}/{attempt}.{extension}`.
+#[derive(Clone, Debug)]
+pub(crate) struct LocalOutputs {
+    folder: PathBuf,
+}
+
+impl LocalOutputs {
+    pub(crate) fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// Keys are made by the worker, yet a key that climbs out of the folder must not exist.
+    fn path(&self, key: &str) -> io::Result<PathBuf> {
+        let key = Path::new(key);
+        if key.components().all(|part| matches!(part, Component::Normal(_))) {
+            Ok(self.folder.join(key))
+        } else {
+            Err(io::Error::new(io::ErrorKind::InvalidInput, "not a key of an output"))
+        }
+    }
+
+    /// Removes what attempts have left that died before their output was committed.
+    pub(crate) async fn sweep(&self, queue: &dyn Queue) -> io::Result<usize> {
+        let mut removed = 0;
+        let mut renders = tokio::fs::read_dir(&self.folder).await?;
+        while let Some(render) = renders.next_entry().await? {
+            let name = render.file_name();
+            let Some(id) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+            let committed = queue.get(id).await.map_err(io::Error::other)?.and_then(|render| render.output);
+            let mut files = tokio::fs::read_dir(render.path()).await?;
+            while let Some(file) = files.next_entry().await? {
+                let key = format!("{id}/{}", file.file_name().display());
+                if committed.as_ref().is_none_or(|output| output.key != key) {
+                    self.delete(&key).await?;
+                    removed += 1;
+                }
+            }
+        }
+        Ok(removed)
+    }
+}
+
+#[async_trait]
+impl Outputs for LocalOutputs {
+    async fn put(&self, key: &str, file: &Path) -> io::Result<()> {
+        let (to, from) = (self.path(key)?, file.to_owned());
+        // Moving is enough, because the scratch space lies in the same data folder. Both the bytes and the names
+        // are on disk before the queue hears of it.
+        tokio::task::spawn_blocking(move || {
+            std::fs::File::open(&from)?.sync_all()?;
+            let folder = to.parent().ok_or_else(|| io::Error::other("a key has a folder"))?;
+            std::fs::create_dir_all(folder)?;
+            std::fs::rename(&from, &to)?;
+            std::fs::File::open(folder)?.sync_all()?;
+            folder.parent().map_or(Ok(()), |above| std::fs::File::open(above)?.sync_all())
+        })
+        .await
+        .map_err(io::Error::other)?
+    }
+
+    async fn locate(&self, key: &str) -> io::Result<Option<Location>> {
+        let path = self.path(key)?;
+        Ok(tokio::fs::try_exists(&path).await?.then_some(Location::File(path)))
+    }
+
+    async fn delete(&self, key: &str) -> io::Result<()> {
+        let path = self.path(key)?;
+        match tokio::fs::remove_file(&path).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // The folder goes with its last file; one that still holds something stays.
+        if let Some(folder) = path.parent() {
+            drop(tokio::fs::remove_dir(folder).await);
+        }
+        Ok(())
+    }
+}

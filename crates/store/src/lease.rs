@@ -1,0 +1,235 @@
+//! Everything that happens to a render while somebody holds its lease, and when nobody does any more.
+
+use lastframe_core::ports::{LeaseError, QueueError};
+use lastframe_core::{
+    Checkpoint, Event, Extended, Failure, HandBack, LeaseToken, Outcome, Output, Progress, RenderId, RetryPolicy, Status,
+};
+use rusqlite::{OptionalExtension, params};
+
+use crate::line;
+use crate::row::to_json;
+use crate::writer::{Tx, storage};
+
+/// A rendering render, as far as ending its attempt needs it.
+struct Held {
+    seq: i64,
+    id: RenderId,
+    tenant: i64,
+    group: Option<String>,
+    attempt: u32,
+    max_attempts: u32,
+    lost: u32,
+    blocks: bool,
+    cancel_requested: bool,
+}
+
+const HELD: &str = "SELECT seq, id, tenant_id, group_name, attempt, max_attempts, lost, on_failure = 'block', \
+    cancel_requested_at IS NOT NULL FROM render WHERE status = 'rendering'";
+
+fn held(row: &rusqlite::Row<'_>) -> rusqlite::Result<Held> {
+    Ok(Held {
+        seq: row.get(0)?,
+        id: crate::row::parsed(row, 1)?,
+        tenant: row.get(2)?,
+        group: row.get(3)?,
+        attempt: row.get(4)?,
+        max_attempts: row.get(5)?,
+        lost: row.get(6)?,
+        blocks: row.get(7)?,
+        cancel_requested: row.get(8)?,
+    })
+}
+
+/// The render, if `token` is the fence of the lease it is under.
+fn fenced(tx: &Tx<'_>, render: RenderId, token: &LeaseToken) -> Result<Held, LeaseError> {
+    tx.db
+        .prepare_cached(&format!("{HELD} AND id = ?1 AND lease_token = ?2"))
+        .and_then(|mut sql| sql.query_row(params![render.to_string(), token.0], held).optional())
+        .map_err(storage)?
+        .ok_or(LeaseError::Lost)
+}
+
+pub(crate) fn extend(
+    tx: &mut Tx<'_>,
+    render: RenderId,
+    token: &LeaseToken,
+    deadline: i64,
+    progress: Progress,
+    checkpoint: Option<&Checkpoint>,
+) -> Result<Extended, LeaseError> {
+    let progress = to_json(&progress)?;
+    let checkpoint = checkpoint.map(to_json).transpose()?;
+    let cancel_requested = tx
+        .db
+        .prepare_cached(
+            "UPDATE render SET lease_deadline = ?3, progress = ?4, checkpoint = coalesce(?5, checkpoint)
+             WHERE id = ?1 AND lease_token = ?2 AND status = 'rendering' RETURNING cancel_requested_at IS NOT NULL",
+        )
+        .and_then(|mut sql| {
+            sql.query_row(params![render.to_string(), token.0, deadline, progress, checkpoint], |row| row.get(0)).optional()
+        })
+        .map_err(storage)?
+        .ok_or(LeaseError::Lost)?;
+    tx.changed(render);
+    Ok(Extended { cancel_requested })
+}
+
+pub(crate) fn release(tx: &mut Tx<'_>, render: RenderId, token: &LeaseToken, why: &HandBack) -> Result<(), LeaseError> {
+    let held = fenced(tx, render, token)?;
+    let run_at = match why {
+        HandBack::Draining => tx.now,
+        HandBack::Throttled { until } => until.as_millisecond(),
+    };
+    requeue(tx, &held, "handed_back", None, run_at, Uncounted::HandBack)?;
+    Ok(())
+}
+
+pub(crate) fn finish(
+    tx: &mut Tx<'_>,
+    render: RenderId,
+    token: &LeaseToken,
+    outcome: &Outcome,
+    policy: RetryPolicy,
+) -> Result<Status, LeaseError> {
+    let held = fenced(tx, render, token)?;
+    let status = match outcome {
+        Outcome::Succeeded(output) => end(tx, &held, Event::Succeed, Some(output), None)?,
+        Outcome::Cancelled => end(tx, &held, Event::Cancel, None, Some(&cancelled()))?,
+        // Asked to stop, and it broke instead of stopping: what was asked for has come about.
+        Outcome::Failed(_) if held.cancel_requested => end(tx, &held, Event::Cancel, None, Some(&cancelled()))?,
+        Outcome::Failed(failure) if failure.retryable && held.attempt < held.max_attempts => {
+            let delay = policy.delay(held.attempt, tx.rng);
+            let run_at = tx.now + i64::try_from(delay.as_millis()).unwrap_or(i64::MAX / 2);
+            requeue(tx, &held, "failed", Some(failure), run_at, Uncounted::No)?
+        }
+        Outcome::Failed(failure) => end(tx, &held, Event::Fail, None, Some(failure))?,
+    };
+    Ok(status)
+}
+
+/// The holder is dead or as good as dead.
+pub(crate) fn lose(tx: &mut Tx<'_>, seq: i64, policy: RetryPolicy) -> Result<(), QueueError> {
+    let held = tx
+        .db
+        .prepare_cached(&format!("{HELD} AND seq = ?1"))
+        .and_then(|mut sql| sql.query_row([seq], held).optional())
+        .map_err(storage)?;
+    let Some(held) = held else { return Ok(()) };
+    if held.cancel_requested {
+        end(tx, &held, Event::Cancel, None, Some(&cancelled()))?;
+    } else if held.lost + 1 >= policy.max_lost {
+        let failure = Failure::new(
+            "worker_lost",
+            format!("its worker died {} times in a row while rendering it, so it is not tried again", held.lost + 1),
+            false,
+        );
+        end(tx, &held, Event::Fail, None, Some(&failure))?;
+    } else {
+        requeue(tx, &held, "lost", None, tx.now, Uncounted::Lost)?;
+    }
+    Ok(())
+}
+
+/// Whether the attempt that ends is taken off the count again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Uncounted {
+    No,
+    HandBack,
+    Lost,
+}
+
+fn requeue(
+    tx: &mut Tx<'_>,
+    held: &Held,
+    outcome: &str,
+    failure: Option<&Failure>,
+    run_at: i64,
+    uncounted: Uncounted,
+) -> Result<Status, QueueError> {
+    let status = moved(Event::Requeue)?;
+    close_attempt(tx, held.seq, outcome, failure)?;
+    let error = failure.map(to_json).transpose()?;
+    // A hand-back says nothing about whether the render kills its workers, so it leaves that count as it is.
+    let lost = match uncounted {
+        Uncounted::No => 0,
+        Uncounted::HandBack => held.lost,
+        Uncounted::Lost => held.lost + 1,
+    };
+    tx.db
+        .prepare_cached(
+            "UPDATE render SET status = 'queued', gate = 2, lease_token = NULL, lease_deadline = NULL,
+                attempt = attempt - ?2, lost = ?3, run_at = ?4, error = coalesce(?5, error), progress = NULL,
+                attempt_started_at = NULL
+             WHERE seq = ?1",
+        )
+        .and_then(|mut sql| sql.execute(params![held.seq, uncounted != Uncounted::No, lost, run_at, error]))
+        .and_then(|_| line::enqueue(tx, held.seq, held.tenant, held.group.as_deref()))
+        .map_err(storage)?;
+    tx.changed(held.id);
+    Ok(status)
+}
+
+fn end(
+    tx: &mut Tx<'_>,
+    held: &Held,
+    event: Event,
+    output: Option<&Output>,
+    failure: Option<&Failure>,
+) -> Result<Status, QueueError> {
+    let status = moved(event)?;
+    close_attempt(tx, held.seq, status.as_str(), failure)?;
+    let output = output.map(to_json).transpose()?;
+    let error = failure.map(to_json).transpose()?;
+    let holds = held.blocks && status == Status::Failed;
+    let written = || -> rusqlite::Result<()> {
+        tx.db
+            .prepare_cached(
+                "UPDATE render SET status = ?2, lease_token = NULL, lease_deadline = NULL, lost = 0, checkpoint = NULL,
+                    output = ?3, error = ?4, finished_at = ?5
+                 WHERE seq = ?1",
+            )?
+            .execute(params![held.seq, status.as_str(), output, error, tx.now])?;
+        if let Some(group) = &held.group {
+            tx.db
+                .prepare_cached(
+                    "UPDATE render_group SET head = NULL, held_by = iif(?3, ?4, held_by) WHERE tenant_id = ?1 AND name = ?2",
+                )?
+                .execute(params![held.tenant, group, holds, held.seq])?;
+        }
+        Ok(())
+    };
+    written().map_err(storage)?;
+    if let Some(group) = &held.group {
+        line::settle(tx, held.tenant, group).map_err(storage)?;
+    }
+    // A tenant at its limit of renders at once has room again.
+    tx.claimable();
+    tx.changed(held.id);
+    Ok(status)
+}
+
+fn close_attempt(tx: &Tx<'_>, seq: i64, outcome: &str, failure: Option<&Failure>) -> Result<(), QueueError> {
+    let error = failure.map(to_json).transpose()?;
+    tx.db
+        .prepare_cached(
+            "UPDATE attempt SET ended_at = ?2, outcome = ?3, error = ?4
+             WHERE seq = ?1 AND number = (SELECT leases FROM render WHERE seq = ?1)",
+        )
+        .and_then(|mut sql| sql.execute(params![seq, tx.now, outcome, error]))
+        .map_err(storage)?;
+    Ok(())
+}
+
+fn moved(event: Event) -> Result<Status, QueueError> {
+    Status::Rendering.on(event).map_err(storage)
+}
+
+pub(crate) fn cancelled() -> Failure {
+    Failure {
+        code: "cancelled".into(),
+        name: "CancelledError".into(),
+        message: "the render was cancelled".into(),
+        stack: None,
+        retryable: false,
+    }
+}

@@ -1,0 +1,296 @@
+//! The queue of one machine: SQLite, one writer, fsync before every answer.
+//!
+//! Where to look: `claim` decides which render is next, `line` keeps the order within groups, `lease` ends attempts,
+//! `sweep` does what time brings about, `writer` commits. The schema, with the counters' triggers, is in
+//! `migrations/`. Only this crate sees SQL.
+
+mod claim;
+mod connection;
+mod control;
+mod lease;
+mod line;
+mod read;
+mod row;
+mod site;
+mod submit;
+mod sweep;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use lastframe_core::ports::{
+    Changes, ControlError, Directory, Filter, IdempotencyKey, LeaseError, NewRender, Position, Queue, QueueError,
+    RemoveSiteError, SubmitError, Submitted,
+};
+use lastframe_core::site::SiteVersion;
+use lastframe_core::{
+    Attempt, Checkpoint, Clock, Extended, HandBack, Lease, LeaseToken, Outcome, Progress, Render, RenderId, RenderRequest, RetryPolicy,
+    Status, TenantId,
+};
+use rusqlite::Connection;
+use tokio::sync::{Notify, Semaphore, broadcast};
+use tokio_stream::wrappers::BroadcastStream;
+
+pub use crate::connection::OpenError;
+use crate::writer::{Signals, Writer, storage};
+
+/// How the store behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How long a lease holds without an extension.
+    pub lease: Duration,
+    /// When failed attempts are tried again.
+    pub retry: RetryPolicy,
+    /// For ids and jitter; fixed in tests.
+    pub seed: Option<u64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { lease: Duration::from_secs(30), retry: RetryPolicy::default(), seed: None }
+    }
+}
+
+/// The store, open.
+///
+/// Exactly one may be open on a folder at a time; the caller holds a lock on the folder.
+#[derive(Debug)]
+pub struct Store {
+    writer: Writer,
+    readers: Readers,
+    clock: Arc<dyn Clock>,
+    signals: Signals,
+    options: Options,
+    epoch: String,
+    tokens: AtomicU64,
+}
+
+impl Store {
+    /// The database's file within the data folder.
+    pub const FILE: &str = "lastframe.db";
+
+    /// Opens the store in `folder`, creating or migrating it, and puts back what earlier processes left rendering.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open(folder: &Path, clock: Arc<dyn Clock>, options: Options) -> Result<Self, OpenError> {
+        let path = folder.join(Self::FILE);
+        let connection = connection::writer(&path)?;
+        let rng = options.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+        let signals = Signals { changes: broadcast::channel(4096).0, claimable: Arc::new(Notify::new()) };
+        let mut epoch = [0; 8];
+        getrandom::fill(&mut epoch).map_err(|error| failed(&error))?;
+        let store = Self {
+            writer: Writer::start(connection, Arc::clone(&clock), rng, signals.clone()).map_err(|error| failed(&error))?,
+            readers: Readers::open(&path)?,
+            clock,
+            signals,
+            options,
+            epoch: format!("{:016x}", u64::from_le_bytes(epoch)),
+            tokens: AtomicU64::new(0),
+        };
+        let policy = store.options.retry;
+        let lost = store.writer.run(move |tx| sweep::recover(tx, policy)).await.map_err(|error| failed(&error))?;
+        if lost > 0 {
+            tracing::info!(renders = lost, "renders that were under way when the last process ended are queued again");
+        }
+        Ok(store)
+    }
+
+    /// Does what time has brought about: expires leases, lets delayed renders go, forgets old idempotency keys.
+    ///
+    /// # Errors
+    /// When the storage fails; nothing is lost, the next sweep tries again.
+    pub async fn sweep(&self) -> Result<(), QueueError> {
+        let (now, monotonic) = (self.clock.now().as_millisecond(), self.monotonic(Duration::ZERO));
+        if self.readers.run(move |db| sweep::is_due(db, now, monotonic).map_err(storage)).await? {
+            let policy = self.options.retry;
+            self.writer.run(move |tx| sweep::sweep(tx, policy)).await?;
+        }
+        Ok(())
+    }
+
+    fn next_token(&self) -> LeaseToken {
+        LeaseToken(format!("{}-{}", self.epoch, self.tokens.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// Milliseconds of the monotonic clock, `from_now`.
+    fn monotonic(&self, from_now: Duration) -> i64 {
+        i64::try_from((self.clock.monotonic() + from_now).as_millis()).unwrap_or(i64::MAX)
+    }
+
+    async fn claim_now(&self, worker: &str) -> Result<Option<Lease>, QueueError> {
+        let (worker, token, deadline) = (worker.to_owned(), self.next_token(), self.monotonic(self.options.lease));
+        let duration = self.options.lease;
+        self.writer
+            .run(move |tx| {
+                let Some(claimed) = claim::claim(tx, &worker, &token.0, deadline).map_err(storage)? else { return Ok(None) };
+                let id = row::id(&claimed.id)?;
+                tx.changed(id);
+                Ok(Some(Lease {
+                    render: read::expect(tx.db, id)?,
+                    request: read::request(tx.db, claimed.seq)?,
+                    checkpoint: read::checkpoint(tx.db, claimed.seq)?,
+                    token,
+                    duration,
+                }))
+            })
+            .await
+    }
+}
+
+fn failed(error: &(dyn std::error::Error + 'static)) -> OpenError {
+    OpenError::Sqlite(rusqlite::Error::ToSqlConversionFailure(error.to_string().into()))
+}
+
+#[async_trait]
+impl Queue for Store {
+    async fn submit(
+        &self,
+        tenant: &TenantId,
+        renders: Vec<NewRender>,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Submitted, SubmitError> {
+        let tenant = tenant.clone();
+        self.writer.run_unless_busy(move |tx| submit::submit(tx, &tenant, &renders, key.as_ref())).await
+    }
+
+    async fn claim(&self, worker: &str, wait: Duration) -> Result<Option<Lease>, QueueError> {
+        let give_up = tokio::time::sleep(wait);
+        tokio::pin!(give_up);
+        loop {
+            // Listening starts before looking, so a render that comes in between is not missed.
+            let claimable = self.signals.claimable.notified();
+            tokio::pin!(claimable);
+            claimable.as_mut().enable();
+            if let Some(lease) = self.claim_now(worker).await? {
+                return Ok(Some(lease));
+            }
+            tokio::select! {
+                () = claimable => {}
+                () = &mut give_up => return Ok(None),
+            }
+        }
+    }
+
+    async fn extend(
+        &self,
+        render: RenderId,
+        token: &LeaseToken,
+        progress: Progress,
+        checkpoint: Option<Checkpoint>,
+    ) -> Result<Extended, LeaseError> {
+        let (token, deadline) = (token.clone(), self.monotonic(self.options.lease));
+        self.writer.run(move |tx| lease::extend(tx, render, &token, deadline, progress, checkpoint.as_ref())).await
+    }
+
+    async fn release(&self, render: RenderId, token: &LeaseToken, why: HandBack) -> Result<(), LeaseError> {
+        let token = token.clone();
+        self.writer.run(move |tx| lease::release(tx, render, &token, &why)).await
+    }
+
+    async fn finish(&self, render: RenderId, token: &LeaseToken, outcome: Outcome) -> Result<Status, LeaseError> {
+        let (token, policy) = (token.clone(), self.options.retry);
+        self.writer.run(move |tx| lease::finish(tx, render, &token, &outcome, policy)).await
+    }
+
+    async fn cancel(&self, render: RenderId) -> Result<Render, ControlError> {
+        self.writer.run(move |tx| control::cancel(tx, render)).await
+    }
+
+    async fn retry(&self, render: RenderId) -> Result<Render, ControlError> {
+        self.writer.run(move |tx| control::retry(tx, render)).await
+    }
+
+    async fn get(&self, render: RenderId) -> Result<Option<Render>, QueueError> {
+        self.readers.run(move |db| read::get(db, render)).await
+    }
+
+    async fn request(&self, render: RenderId) -> Result<Option<RenderRequest>, QueueError> {
+        self.readers
+            .run(move |db| read::get(db, render)?.map(|render| read::request(db, render.seq)).transpose())
+            .await
+    }
+
+    async fn attempts(&self, render: RenderId) -> Result<Vec<Attempt>, QueueError> {
+        self.readers.run(move |db| read::attempts(db, render).map_err(storage)).await
+    }
+
+    async fn position(&self, render: RenderId) -> Result<Option<Position>, QueueError> {
+        self.readers.run(move |db| read::position(db, render)).await
+    }
+
+    async fn list(&self, filter: Filter) -> Result<Vec<Render>, QueueError> {
+        self.readers.run(move |db| read::list(db, &filter).map_err(storage)).await
+    }
+
+    fn changes(&self) -> Changes {
+        Box::pin(BroadcastStream::new(self.signals.changes.subscribe()).filter_map(async |change| change.ok()))
+    }
+}
+
+#[async_trait]
+impl Directory for Store {
+    async fn put_site(&self, tenant: &TenantId, site: SiteVersion) -> Result<(), QueueError> {
+        let tenant = tenant.clone();
+        self.writer.run(move |tx| site::put(tx, &tenant, &site)).await
+    }
+
+    async fn site(&self, tenant: &TenantId, name: &str) -> Result<Option<SiteVersion>, QueueError> {
+        let (tenant, name) = (tenant.clone(), name.to_owned());
+        self.readers.run(move |db| site::get(db, &tenant, &name, None).map_err(storage)).await
+    }
+
+    async fn site_version(&self, tenant: &TenantId, name: &str, version: &str) -> Result<Option<SiteVersion>, QueueError> {
+        let (tenant, name, version) = (tenant.clone(), name.to_owned(), version.to_owned());
+        self.readers.run(move |db| site::get(db, &tenant, &name, Some(&version)).map_err(storage)).await
+    }
+
+    async fn sites(&self, tenant: &TenantId) -> Result<Vec<SiteVersion>, QueueError> {
+        let tenant = tenant.clone();
+        self.readers.run(move |db| site::list(db, &tenant).map_err(storage)).await
+    }
+
+    async fn remove_site(&self, tenant: &TenantId, name: &str) -> Result<Vec<String>, RemoveSiteError> {
+        let (tenant, name) = (tenant.clone(), name.to_owned());
+        self.writer.run(move |tx| site::remove(tx, &tenant, &name)).await
+    }
+}
+
+/// Connections that only read, lent out one question at a time.
+#[derive(Debug)]
+struct Readers {
+    idle: Arc<Mutex<Vec<Connection>>>,
+    permits: Arc<Semaphore>,
+}
+
+impl Readers {
+    const COUNT: usize = 4;
+
+    fn open(path: &PathBuf) -> Result<Self, rusqlite::Error> {
+        let idle = (0..Self::COUNT).map(|_| connection::reader(path)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { idle: Arc::new(Mutex::new(idle)), permits: Arc::new(Semaphore::new(Self::COUNT)) })
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Connection) -> Result<T, QueueError> + Send + 'static,
+    ) -> Result<T, QueueError> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(storage)?;
+        let idle = Arc::clone(&self.idle);
+        let answered = tokio::task::spawn_blocking(move || {
+            let lock = || idle.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(connection) = lock().pop() else { return Err(storage(rusqlite::Error::InvalidQuery)) };
+            let answer = question(&connection);
+            lock().push(connection);
+            drop(permit);
+            answer
+        });
+        answered.await.map_err(storage)?
+    }
+}

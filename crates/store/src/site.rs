@@ -1,0 +1,89 @@
+//! Sites: what a name stands for, and what it stood for before.
+
+use lastframe_core::TenantId;
+use lastframe_core::ports::{QueueError, RemoveSiteError};
+use lastframe_core::site::SiteVersion;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::row::{self, to_json};
+use crate::submit::tenant_id;
+use crate::writer::{Tx, storage};
+
+pub(crate) fn put(tx: &mut Tx<'_>, tenant: &TenantId, site: &SiteVersion) -> Result<(), QueueError> {
+    let body = to_json(site)?;
+    let written = || -> rusqlite::Result<()> {
+        let tenant = tenant_id(tx, tenant)?;
+        tx.db
+            .prepare_cached("UPDATE site SET current = 0 WHERE tenant_id = ?1 AND name = ?2")?
+            .execute(params![tenant, site.name])?;
+        tx.db
+            .prepare_cached(
+                "INSERT INTO site (tenant_id, name, version, current, body) VALUES (?1, ?2, ?3, 1, ?4)
+                 ON CONFLICT DO UPDATE SET current = 1, body = excluded.body",
+            )?
+            .execute(params![tenant, site.name, site.version, body])?;
+        Ok(())
+    };
+    let mut written = written;
+    written().map_err(storage)
+}
+
+/// The version asked for, else the current one.
+pub(crate) fn get(db: &Connection, tenant: &TenantId, name: &str, version: Option<&str>) -> rusqlite::Result<Option<SiteVersion>> {
+    Ok(db
+        .prepare_cached(
+            "SELECT body FROM site JOIN tenant ON tenant.id = tenant_id
+             WHERE tenant.name = ?1 AND site.name = ?2 AND iif(?3 IS NULL, current, version = ?3)",
+        )?
+        .query_row(params![tenant.as_str(), name, version], |row| row::json(row, 0))
+        .optional()?
+        .flatten())
+}
+
+pub(crate) fn list(db: &Connection, tenant: &TenantId) -> rusqlite::Result<Vec<SiteVersion>> {
+    db.prepare_cached(
+        "SELECT body FROM site JOIN tenant ON tenant.id = tenant_id WHERE tenant.name = ?1 AND current ORDER BY site.name",
+    )?
+    .query_map([tenant.as_str()], |row| row::json(row, 0))?
+    .filter_map(Result::transpose)
+    .collect()
+}
+
+pub(crate) fn remove(tx: &mut Tx<'_>, tenant: &TenantId, name: &str) -> Result<Vec<String>, RemoveSiteError> {
+    let tenant = tenant_id(tx, tenant).map_err(storage)?;
+    let versions: Vec<String> = tx
+        .db
+        .prepare_cached("SELECT version FROM site WHERE tenant_id = ?1 AND name = ?2")
+        .and_then(|mut sql| sql.query_map(params![tenant, name], |row| row.get(0))?.collect())
+        .map_err(storage)?;
+    if versions.is_empty() {
+        return Err(RemoveSiteError::NotFound);
+    }
+    let user: Option<String> = tx
+        .db
+        .prepare_cached(
+            "SELECT id FROM render WHERE status IN ('queued', 'rendering') AND tenant_id = ?1 AND site = ?2
+             AND site_version IN (SELECT version FROM site WHERE tenant_id = ?1 AND name = ?2) LIMIT 1",
+        )
+        .and_then(|mut sql| sql.query_row(params![tenant, name], |row| row.get(0)).optional())
+        .map_err(storage)?;
+    if let Some(user) = user {
+        return Err(RemoveSiteError::InUse(row::id(&user)?));
+    }
+    tx.db
+        .prepare_cached("DELETE FROM site WHERE tenant_id = ?1 AND name = ?2")
+        .and_then(|mut sql| sql.execute(params![tenant, name]))
+        .map_err(storage)?;
+    let mut unused = Vec::new();
+    for version in versions {
+        let used: bool = tx
+            .db
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM site WHERE version = ?1)")
+            .and_then(|mut sql| sql.query_row([&version], |row| row.get(0)))
+            .map_err(storage)?;
+        if !used {
+            unused.push(version);
+        }
+    }
+    Ok(unused)
+}

@@ -1,0 +1,118 @@
+//! Accepting renders.
+
+use lastframe_core::ports::{IdempotencyKey, NewRender, QueueError, SubmitError, Submitted};
+use lastframe_core::{OnFailure, RenderId, TenantId};
+use rusqlite::{OptionalExtension, params};
+
+use crate::line;
+use crate::read;
+use crate::row::{Gate, to_json};
+use crate::writer::{Tx, storage};
+
+pub(crate) fn submit(
+    tx: &mut Tx<'_>,
+    tenant: &TenantId,
+    renders: &[NewRender],
+    key: Option<&IdempotencyKey>,
+) -> Result<Submitted, SubmitError> {
+    let tenant_id = tenant_id(tx, tenant).map_err(storage)?;
+    if let Some(key) = key
+        && let Some(ids) = known(tx, tenant_id, key)?
+    {
+        let renders = ids.iter().map(|id| read::expect(tx.db, *id)).collect::<Result<_, _>>()?;
+        return Ok(Submitted { renders, replayed: true });
+    }
+    let ids = renders.iter().map(|render| accept(tx, tenant_id, render)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(key) = key {
+        tx.db
+            .prepare_cached("INSERT INTO idempotency (tenant_id, key, body_hash, renders, created_at) VALUES (?1, ?2, ?3, ?4, ?5)")
+            .and_then(|mut sql| sql.execute(params![tenant_id, key.key, key.body_hash, to_json_ids(&ids), tx.now]))
+            .map_err(storage)?;
+    }
+    let renders = ids.iter().map(|id| read::expect(tx.db, *id)).collect::<Result<_, _>>()?;
+    Ok(Submitted { renders, replayed: false })
+}
+
+/// The row of the tenant, made when it is first seen.
+pub(crate) fn tenant_id(tx: &mut Tx<'_>, tenant: &TenantId) -> rusqlite::Result<i64> {
+    let known = tx
+        .db
+        .prepare_cached("SELECT id FROM tenant WHERE name = ?1")?
+        .query_row([tenant.as_str()], |row| row.get(0))
+        .optional()?;
+    match known {
+        Some(id) => Ok(id),
+        None => tx
+            .db
+            .prepare_cached("INSERT INTO tenant (name) VALUES (?1) RETURNING id")?
+            .query_row([tenant.as_str()], |row| row.get(0)),
+    }
+}
+
+fn known(tx: &Tx<'_>, tenant: i64, key: &IdempotencyKey) -> Result<Option<Vec<RenderId>>, SubmitError> {
+    let found: Option<(Vec<u8>, String)> = tx
+        .db
+        .prepare_cached("SELECT body_hash, renders FROM idempotency WHERE tenant_id = ?1 AND key = ?2")
+        .and_then(|mut sql| sql.query_row(params![tenant, key.key], |row| Ok((row.get(0)?, row.get(1)?))).optional())
+        .map_err(storage)?;
+    match found {
+        None => Ok(None),
+        Some((hash, _)) if hash != key.body_hash => Err(SubmitError::KeyReused),
+        Some((_, ids)) => Ok(Some(serde_json::from_str(&ids).map_err(storage)?)),
+    }
+}
+
+fn accept(tx: &mut Tx<'_>, tenant: i64, new: &NewRender) -> Result<RenderId, QueueError> {
+    let request = &new.request;
+    let queue = &request.queue.clone().unwrap_or_default();
+    let now = jiff::Timestamp::from_millisecond(tx.now).map_err(storage)?;
+    let id = RenderId::generate(now, tx.rng);
+    let run_at = queue.run_at.map_or(tx.now, |at| at.as_millisecond().max(tx.now));
+    let gate = match &queue.group {
+        Some(_) => Gate::Group,
+        None if run_at > tx.now => Gate::Delayed,
+        None => Gate::Open,
+    };
+    let body = to_json(request)?;
+    let written = || -> rusqlite::Result<i64> {
+        let seq = tx
+            .db
+            .prepare_cached(
+                "INSERT INTO render (id, tenant_id, group_name, kind, site, site_version, composition, status, gate,
+                    priority, on_failure, run_at, max_attempts, created_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'queued', ?8, ?9, ?10, ?11, ?12, ?13) RETURNING seq",
+            )?
+            .query_row(
+                params![
+                    id.to_string(),
+                    tenant,
+                    queue.group,
+                    new.kind.as_str(),
+                    request.serve_url,
+                    new.site_version,
+                    request.composition,
+                    gate as i64,
+                    queue.priority.unwrap_or(0),
+                    queue.on_failure.unwrap_or(OnFailure::Continue).as_str(),
+                    run_at,
+                    queue.max_attempts.unwrap_or(new.default_max_attempts),
+                    tx.now,
+                ],
+                |row| row.get(0),
+            )?;
+        tx.db.prepare_cached("INSERT INTO request (seq, body) VALUES (?1, ?2)")?.execute(params![seq, body])?;
+        Ok(seq)
+    };
+    let seq = written().map_err(storage)?;
+    match &queue.group {
+        Some(group) => line::enqueue(tx, seq, tenant, Some(group)).map_err(storage)?,
+        None if gate == Gate::Open => tx.claimable(),
+        None => {}
+    }
+    tx.changed(id);
+    Ok(id)
+}
+
+fn to_json_ids(ids: &[RenderId]) -> String {
+    serde_json::Value::from_iter(ids.iter().map(ToString::to_string)).to_string()
+}

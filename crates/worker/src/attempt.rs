@@ -1,0 +1,188 @@
+//! One attempt, from top to bottom, of a lease that somebody claimed.
+
+use std::path::Path;
+use std::time::Duration;
+
+use lastframe_core::ports::{Job, LeaseError, Run, RunEvent, Stop};
+use lastframe_core::{Failure, HandBack, Lease, Outcome, Output, Phase, Progress, Status};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::heartbeat::{Heartbeat, Interrupt, Vitals};
+use crate::{Worker, error_chain};
+
+/// How a run came to its end by itself.
+enum Ended {
+    Finished { file: std::path::PathBuf, output: Output },
+    Failed(Failure),
+    Throttled { until: jiff::Timestamp },
+}
+
+/// Sees the attempt through. Whatever happens is recorded in the queue, or the lease was lost and nothing may be.
+pub(crate) async fn attempt(worker: &Worker, lease: Lease, hand_back: &CancellationToken) {
+    tracing::info!(render.site = lease.render.site, render.composition = lease.render.composition, "attempt started");
+    let timeout = lease.request.queue.as_ref().and_then(|queue| queue.timeout_in_seconds);
+    let timeout = timeout.map_or(worker.options.timeout, |seconds| Duration::from_secs(seconds.into()));
+    let started = Instant::now();
+    let mut heartbeat = Heartbeat {
+        queue: worker.queue.as_ref(),
+        lease: &lease,
+        every: worker.options.heartbeat,
+        deadline: started + timeout,
+        hand_back,
+        held_at: started,
+    };
+    let (vitals, watched) = watch::channel(Vitals { progress: Progress::START, checkpoint: None });
+
+    let job = match job(worker, &lease).await {
+        Ok(job) => job,
+        Err(failure) => return conclude(worker, &lease, Outcome::Failed(failure), None).await,
+    };
+    let mut run = worker.renderer.start(job, lease.checkpoint.clone()).await;
+    let ended = match heartbeat.during(&watched, follow(run.as_mut(), &vitals)).await {
+        Ok(ended) => ended,
+        Err(interrupt) => return interrupted(worker, &lease, run, interrupt, timeout).await,
+    };
+    match ended {
+        Ended::Finished { file, mut output } => {
+            vitals.send_modify(|vitals| vitals.progress = vitals.progress.in_phase(Phase::Uploading));
+            output.key = output_key(&lease, &file);
+            match heartbeat.during(&watched, worker.outputs.put(&output.key, &file)).await {
+                Ok(Ok(())) => {
+                    // The file is taken; what made it is free for the next render before this one counts as done.
+                    run.stop(Stop::Detach).await;
+                    let key = output.key.clone();
+                    conclude(worker, &lease, Outcome::Succeeded(output), Some(&key)).await;
+                }
+                Ok(Err(error)) => {
+                    let message = format!("the output could not be stored: {}", error_chain(&error));
+                    let failure = Failure::new("output_not_stored", message, true);
+                    conclude(worker, &lease, Outcome::Failed(failure), Some(&output.key)).await;
+                }
+                Err(interrupt) => {
+                    discard(worker, &output.key).await;
+                    interrupted(worker, &lease, run, interrupt, timeout).await;
+                }
+            }
+        }
+        Ended::Failed(failure) => conclude(worker, &lease, Outcome::Failed(failure), None).await,
+        Ended::Throttled { until } => give_back(worker, &lease, HandBack::Throttled { until }).await,
+    }
+}
+
+/// Looks up what the lease does not carry.
+async fn job(worker: &Worker, lease: &Lease) -> Result<Job, Failure> {
+    let render = &lease.render;
+    let site = worker.directory.site_version(&render.tenant, &render.site, &render.site_version).await;
+    match site {
+        Ok(Some(site)) => Ok(Job {
+            tenant: render.tenant.clone(),
+            render: render.id,
+            attempt: render.leases,
+            kind: render.kind,
+            site,
+            request: lease.request.clone(),
+        }),
+        Ok(None) => Err(Failure::new("site_not_found", format!("the site `{}` was removed", render.site), false)),
+        Err(error) => {
+            let message = format!("the site `{}` could not be looked up: {}", render.site, error_chain(&error));
+            Err(Failure::new("internal", message, true))
+        }
+    }
+}
+
+async fn follow(run: &mut dyn Run, vitals: &watch::Sender<Vitals>) -> Ended {
+    loop {
+        match run.next().await {
+            RunEvent::Progress(progress) => vitals.send_modify(|vitals| vitals.progress = progress),
+            RunEvent::Checkpoint(checkpoint) => vitals.send_modify(|vitals| vitals.checkpoint = Some(checkpoint)),
+            RunEvent::Finished { file, output } => return Ended::Finished { file, output },
+            RunEvent::Failed(failure) => return Ended::Failed(failure),
+            RunEvent::Throttled { until } => return Ended::Throttled { until },
+        }
+    }
+}
+
+/// Every attempt has a key of its own, so one that lost its lease cannot overwrite the one that has it.
+fn output_key(lease: &Lease, file: &Path) -> String {
+    let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or("bin");
+    format!("{}/{}.{extension}", lease.render.id, lease.render.leases)
+}
+
+async fn interrupted(worker: &Worker, lease: &Lease, run: Box<dyn Run>, interrupt: Interrupt, timeout: Duration) {
+    match interrupt {
+        Interrupt::Lost => {
+            tracing::warn!("the lease is lost; stopping");
+            run.stop(Stop::Detach).await;
+        }
+        Interrupt::Draining => {
+            run.stop(Stop::Detach).await;
+            give_back(worker, lease, HandBack::Draining).await;
+        }
+        Interrupt::Cancelled => {
+            run.stop(Stop::Cancel).await;
+            conclude(worker, lease, Outcome::Cancelled, None).await;
+        }
+        Interrupt::TimedOut => {
+            run.stop(Stop::Cancel).await;
+            let message = format!("took longer than {} s (queue.timeoutInSeconds)", timeout.as_secs());
+            conclude(worker, lease, Outcome::Failed(Failure::new("render_timeout", message, true)), None).await;
+        }
+    }
+}
+
+/// Records how the attempt ended. `key` is what it has put among the outputs.
+async fn conclude(worker: &Worker, lease: &Lease, outcome: Outcome, key: Option<&str>) {
+    let failure = if let Outcome::Failed(failure) = &outcome { Some(failure.clone()) } else { None };
+    match finish(worker, lease, outcome).await {
+        Ok(status) => {
+            match failure {
+                Some(failure) => tracing::warn!(%failure, render.status = %status, "attempt failed"),
+                None => tracing::info!(render.status = %status, "attempt ended"),
+            }
+            if let Some(key) = key
+                && status != Status::Succeeded
+            {
+                discard(worker, key).await;
+            }
+        }
+        Err(error) => {
+            tracing::error!(error = error_chain(&error), "the end of the attempt could not be recorded");
+            // An answer can be lost after its commit: only what the queue denies to have is thrown away.
+            if let Some(key) = key
+                && let Ok(Some(render)) = worker.queue.get(lease.render.id).await
+                && render.output.is_none_or(|output| output.key != key)
+            {
+                discard(worker, key).await;
+            }
+        }
+    }
+}
+
+/// Tries for as long as the lease holds: a finished video is worth some patience.
+async fn finish(worker: &Worker, lease: &Lease, outcome: Outcome) -> Result<Status, LeaseError> {
+    let give_up = Instant::now() + lease.duration;
+    loop {
+        match worker.queue.finish(lease.render.id, &lease.token, outcome.clone()).await {
+            Err(LeaseError::Queue(error)) if Instant::now() < give_up => {
+                tracing::warn!(error = error_chain(&error), "cannot record the end of the attempt; trying again");
+                tokio::time::sleep(worker.options.heartbeat).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+async fn give_back(worker: &Worker, lease: &Lease, why: HandBack) {
+    tracing::info!(?why, "handing back");
+    if let Err(error) = worker.queue.release(lease.render.id, &lease.token, why).await {
+        tracing::warn!(error = error_chain(&error), "could not hand back; the lease will expire");
+    }
+}
+
+async fn discard(worker: &Worker, key: &str) {
+    if let Err(error) = worker.outputs.delete(key).await {
+        tracing::warn!(%error, key, "could not remove an output that nobody needs");
+    }
+}

@@ -1,0 +1,305 @@
+//! The renderer of this machine: Remotion in a Node sidecar, with a warm browser.
+//!
+//! `sidecar.mjs` speaks to Remotion, `sidecar` speaks to it, `supervise` makes sure that nothing of it outlives its
+//! use, `pool` keeps sidecars warm, and this file turns one job into one run.
+
+mod pool;
+mod sidecar;
+mod supervise;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lastframe_core::ports::{Job, Renderer, Run, RunEvent, Stop};
+use lastframe_core::site::Composition;
+use lastframe_core::{Checkpoint, Failure, Kind, Output, Phase, Progress, verify};
+use serde_json::{Map, Value};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use self::pool::Pool;
+use self::sidecar::{Command, Event, Sidecar, SidecarError};
+use crate::logs::{AttemptLog, Logs};
+
+pub use self::supervise::supervise;
+
+/// A sidecar whose main loop says nothing for so long is hung or stopped.
+const SILENCE: Duration = Duration::from_secs(20);
+
+/// What the local renderer needs to know.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where bundles lie, each in a folder named by its version.
+    pub sites: PathBuf,
+    /// Scratch space: belongs to this renderer alone, and is emptied at start.
+    pub work: PathBuf,
+    /// Starts a program under [`supervise`]: the words before the program's own.
+    pub supervisor: Vec<OsString>,
+    /// Node.
+    pub node: PathBuf,
+    /// The browser; Remotion's own when absent.
+    pub browser: Option<PathBuf>,
+    /// `TZ` of the browser.
+    pub timezone: String,
+    /// `LANG` of the browser.
+    pub locale: String,
+    /// Renders at once; as many sidecars are kept warm.
+    pub concurrency: usize,
+    /// Cores that the renders share.
+    pub cores: usize,
+    /// What a warm browser may come to before it is replaced.
+    pub recycle: Recycle,
+}
+
+/// When a warm sidecar is replaced.
+#[derive(Clone, Copy, Debug)]
+pub struct Recycle {
+    /// Renders.
+    pub renders: u32,
+    /// Time since its start.
+    pub age: Duration,
+    /// Memory of Node and browser, in bytes.
+    pub memory: u64,
+    /// Time without work.
+    pub idle: Duration,
+}
+
+impl Default for Recycle {
+    fn default() -> Self {
+        Self {
+            renders: 100,
+            age: Duration::from_secs(60 * 60),
+            memory: 2 << 30,
+            idle: Duration::from_secs(10 * 60),
+        }
+    }
+}
+
+/// Renders on this machine.
+#[derive(Clone, Debug)]
+pub struct LocalRenderer {
+    pool: Arc<Pool>,
+    logs: Logs,
+}
+
+impl LocalRenderer {
+    /// Takes the scratch folder over, empty, and gets rid of what a crash left running there.
+    ///
+    /// # Errors
+    /// When the scratch folder cannot be emptied or written.
+    pub fn new(options: Options, logs: Logs) -> std::io::Result<Self> {
+        let reaped = supervise::reap(&options.work)?;
+        if reaped > 0 {
+            tracing::warn!(processes = reaped, "stopped what an earlier process had left running");
+        }
+        match std::fs::remove_dir_all(&options.work) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        std::fs::create_dir_all(&options.work)?;
+        Ok(Self { pool: Arc::new(Pool::new(options)?), logs })
+    }
+
+    /// The compositions of a bundle, worked out with their default props.
+    ///
+    /// # Errors
+    /// What Remotion or the bundle says.
+    pub async fn compositions(&self, bundle: &Path, renderer: &Path) -> Result<Vec<Composition>, Failure> {
+        let mut sidecar = self.pool.start(renderer).await.map_err(Failure::from)?;
+        let answer = compositions(&mut sidecar, bundle).await;
+        sidecar.stop().await;
+        answer
+    }
+
+    /// Stops sidecars that have had nothing to do for long.
+    pub async fn stop_idle(&self) {
+        self.pool.stop_idle().await;
+    }
+
+    /// Stops every sidecar that is not rendering.
+    pub async fn stop(&self) {
+        self.pool.stop().await;
+    }
+}
+
+async fn compositions(sidecar: &mut Sidecar, bundle: &Path) -> Result<Vec<Composition>, Failure> {
+    sidecar.send(&Command::Compositions { id: "compositions", serve_url: bundle, options: &Map::new() }).await?;
+    loop {
+        match next(sidecar).await? {
+            Event::Compositions { compositions } => return Ok(compositions),
+            Event::Failed { error } => return Err(error),
+            _ => {}
+        }
+    }
+}
+
+#[async_trait]
+impl Renderer for LocalRenderer {
+    async fn start(&self, job: Job, _checkpoint: Option<Checkpoint>) -> Box<dyn Run> {
+        let (events, received) = mpsc::channel(64);
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(run(self.clone(), job, events, stop.clone()));
+        Box::new(LocalRun { events: received, stop, task })
+    }
+}
+
+/// A run is a task of its own, so that following it can be interrupted at any point.
+struct LocalRun {
+    events: mpsc::Receiver<RunEvent>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+#[async_trait]
+impl Run for LocalRun {
+    async fn next(&mut self) -> RunEvent {
+        match self.events.recv().await {
+            Some(event) => event,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Both ways of stopping end here in the same: nobody can attach to a local render.
+    async fn stop(self: Box<Self>, _why: Stop) {
+        self.stop.cancel();
+        drop(self.events);
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "a run panicked");
+        }
+    }
+}
+
+async fn run(renderer: LocalRenderer, job: Job, events: mpsc::Sender<RunEvent>, stop: CancellationToken) {
+    let mut log = match renderer.logs.create(job.render, job.attempt) {
+        Ok(log) => log,
+        Err(error) => {
+            let failure = Failure::new("internal", format!("cannot write the log: {error}"), true);
+            return drop(events.send(RunEvent::Failed(failure)).await);
+        }
+    };
+    let seat = renderer.pool.take_seat();
+    // Not raced against the stop: a sidecar half started would be ended by nobody we can wait for.
+    let mut sidecar = match renderer.pool.checkout(&job).await {
+        Ok(sidecar) => sidecar,
+        Err(error) => return drop(events.send(RunEvent::Failed(error.into())).await),
+    };
+    let rendered = tokio::select! {
+        rendered = render(&mut sidecar, &job, seat.frames_at_once(), &events, &mut log) => rendered,
+        () = stop.cancelled() => {
+            log.line("worker", "stopped");
+            return sidecar.stop().await;
+        }
+    };
+    for line in sidecar.take_output() {
+        log.line("sidecar", &line);
+    }
+    let event = match rendered {
+        Ok((file, output)) => {
+            log.line("worker", "finished and verified");
+            RunEvent::Finished { file, output }
+        }
+        Err(failure) => {
+            log.line("worker", &format!("failed: {failure}"));
+            if let Some(stack) = &failure.stack {
+                log.line("worker", stack);
+            }
+            RunEvent::Failed(failure)
+        }
+    };
+    // Announced only once the sidecar is free or gone: who sees the end finds nothing left behind. A finished file
+    // lies in the sidecar's folder until it is taken away, so there the order is the other way round.
+    match event {
+        RunEvent::Finished { .. } => {
+            drop(events.send(event).await);
+            events.closed().await;
+            renderer.pool.checkin(&job, sidecar).await;
+        }
+        // A fault that may pass may lie in the sidecar itself: the next attempt gets a new one.
+        RunEvent::Failed(ref failure) if failure.retryable => {
+            sidecar.stop().await;
+            drop(events.send(event).await);
+        }
+        event => {
+            renderer.pool.checkin(&job, sidecar).await;
+            drop(events.send(event).await);
+        }
+    }
+}
+
+/// Renders the job and looks at what came out.
+async fn render(
+    sidecar: &mut Sidecar,
+    job: &Job,
+    frames_at_once: usize,
+    events: &mpsc::Sender<RunEvent>,
+    log: &mut AttemptLog,
+) -> Result<(PathBuf, Output), Failure> {
+    let id = format!("{}-{}", job.render, job.attempt);
+    let temporary = sidecar.folder().join(&id);
+    std::fs::create_dir_all(&temporary).map_err(|error| Failure::new("no_space", format!("no scratch space: {error}"), true))?;
+    let file = temporary.join(format!("output.{}", job.request.extension(job.kind)));
+    let mut options = job.request.remotion_options();
+    if job.kind == Kind::Media {
+        options.entry("codec").or_insert_with(|| Value::from("h264"));
+    }
+    let serve_url = sidecar.site(&job.site.version);
+    let command = Command::Render {
+        id: &id,
+        kind: job.kind,
+        serve_url: &serve_url,
+        output_location: &file,
+        temporary: &temporary,
+        concurrency: frames_at_once,
+        options: &options,
+    };
+    sidecar.send(&command).await?;
+    let mut expected = None;
+    let mut last = Progress::START;
+    loop {
+        match next(sidecar).await? {
+            Event::Started { composition, frame_count, width, height, duration_in_seconds } => {
+                log.line("worker", &format!("composition {}: {frame_count} frames of {width}x{height}", composition.id));
+                last = Progress { phase: Phase::Rendering, frame_count, ..last };
+                expected = Some(verify::Expected { frame_count, width, height, duration_in_seconds });
+                drop(events.send(RunEvent::Progress(last)).await);
+            }
+            Event::Progress { phase, frames_rendered, progress } => {
+                last = Progress { phase, frames_rendered, overall: progress, ..last };
+                drop(events.send(RunEvent::Progress(last)).await);
+            }
+            Event::Log { level, text } => log.line(&level, &text),
+            Event::Finished { size_in_bytes, content_type, probe } => {
+                let expected = expected.ok_or_else(|| Failure::new("internal", "finished before it started", true))?;
+                let output = verify::verify(&job.request, job.kind, &expected, &probe, size_in_bytes, content_type)?;
+                return Ok((file, output));
+            }
+            Event::Failed { error } => return Err(error),
+            Event::Ready { .. } | Event::Alive { .. } | Event::Compositions { .. } => {}
+        }
+    }
+}
+
+/// What the sidecar says next, or why it will say nothing more.
+async fn next(sidecar: &mut Sidecar) -> Result<Event, Failure> {
+    loop {
+        match timeout(SILENCE, sidecar.next()).await {
+            Ok(Ok(Event::Alive { .. })) => {}
+            Ok(answer) => return answer.map_err(Failure::from),
+            Err(_) => {
+                let message = format!("the sidecar has said nothing for {} s", SILENCE.as_secs());
+                return Err(Failure::new("sidecar_unresponsive", message, true));
+            }
+        }
+    }
+}
+
+impl From<SidecarError> for Failure {
+    fn from(error: SidecarError) -> Self {
+        Self::new(error.code(), crate::error_chain(&error), true)
+    }
+}

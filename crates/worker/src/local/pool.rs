@@ -1,0 +1,130 @@
+//! Sidecars kept warm, so that the next render of the same tenant and site finds its browser open.
+//!
+//! A sidecar is never shared across tenants or sites: what one composition leaves in a browser, another must not find.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lastframe_core::TenantId;
+use lastframe_core::ports::Job;
+use tokio::time::Instant;
+
+use super::Options;
+use super::sidecar::{Sidecar, SidecarError};
+
+const SCRIPT: &str = include_str!("sidecar.mjs");
+
+#[derive(Debug)]
+pub(super) struct Pool {
+    options: Options,
+    script: PathBuf,
+    /// Oldest first.
+    idle: Mutex<Vec<Idle>>,
+    started: AtomicU64,
+    seats: Arc<AtomicUsize>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    tenant: TenantId,
+    version: String,
+    since: Instant,
+    sidecar: Sidecar,
+}
+
+/// A share of the machine, while a render runs.
+#[derive(Debug)]
+pub(super) struct Seat {
+    taken: Arc<AtomicUsize>,
+    cores: usize,
+}
+
+impl Seat {
+    /// Frames that a render makes at once: alone it may use every core; among others, its share.
+    pub(super) fn frames_at_once(&self) -> usize {
+        (self.cores / self.taken.load(Ordering::Relaxed).max(1)).max(1)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.taken.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Pool {
+    pub(super) fn new(options: Options) -> std::io::Result<Self> {
+        let script = options.work.join("sidecar.mjs");
+        std::fs::write(&script, SCRIPT)?;
+        Ok(Self { options, script, idle: Mutex::default(), started: AtomicU64::new(0), seats: Arc::default() })
+    }
+
+    pub(super) fn take_seat(&self) -> Seat {
+        self.seats.fetch_add(1, Ordering::Relaxed);
+        Seat { taken: Arc::clone(&self.seats), cores: self.options.cores }
+    }
+
+    /// A warm sidecar for the job, or a new one.
+    pub(super) async fn checkout(&self, job: &Job) -> Result<Sidecar, SidecarError> {
+        loop {
+            let (found, in_the_way) = {
+                let mut idle = self.idle();
+                match idle.iter().position(|idle| idle.tenant == job.tenant && idle.version == job.site.version) {
+                    Some(index) => (Some(idle.remove(index).sidecar), None),
+                    // Room for the new one: the one that has waited longest goes.
+                    None if idle.len() >= self.options.concurrency => (None, Some(idle.remove(0).sidecar)),
+                    None => (None, None),
+                }
+            };
+            if let Some(sidecar) = in_the_way {
+                sidecar.stop().await;
+            }
+            let Some(mut sidecar) = found else { return self.start(Path::new(&job.site.renderer)).await };
+            if sidecar.catch_up() {
+                return Ok(sidecar);
+            }
+            sidecar.stop().await;
+        }
+    }
+
+    pub(super) async fn start(&self, renderer: &Path) -> Result<Sidecar, SidecarError> {
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        let folder = self.options.work.join(number.to_string());
+        Sidecar::start(&self.options, &self.script, folder, renderer).await
+    }
+
+    /// Takes a sidecar back after a job, and keeps it if it is still good.
+    pub(super) async fn checkin(&self, job: &Job, mut sidecar: Sidecar) {
+        sidecar.renders += 1;
+        let recycle = &self.options.recycle;
+        let worn = sidecar.renders >= recycle.renders || sidecar.age() >= recycle.age || sidecar.memory() >= recycle.memory;
+        let scratch = sidecar.folder().join(format!("{}-{}", job.render, job.attempt));
+        let cleared = std::fs::remove_dir_all(&scratch);
+        if worn || cleared.is_err() || !sidecar.catch_up() {
+            return sidecar.stop().await;
+        }
+        let idle = Idle { tenant: job.tenant.clone(), version: job.site.version.clone(), since: Instant::now(), sidecar };
+        self.idle().push(idle);
+    }
+
+    pub(super) async fn stop_idle(&self) {
+        let limit = self.options.recycle.idle;
+        self.stop_where(|idle| idle.since.elapsed() >= limit).await;
+    }
+
+    pub(super) async fn stop(&self) {
+        self.stop_where(|_| true).await;
+    }
+
+    async fn stop_where(&self, condition: impl Fn(&Idle) -> bool) {
+        let stopped: Vec<_> = self.idle().extract_if(.., |idle| condition(idle)).collect();
+        for idle in stopped {
+            idle.sidecar.stop().await;
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

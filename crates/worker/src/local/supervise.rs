@@ -1,0 +1,139 @@
+//! Makes sure that nothing of a sidecar outlives its use: neither Node, nor the browser with its many processes, nor
+//! an encoder.
+//!
+//! The browser leaves its parent's process group, so killing a group is not enough, and a parent-death signal
+//! reaches one generation only. Instead the sidecar runs under a small process of ours, a *supervisor*, that adopts
+//! every orphan among its descendants (`PR_SET_CHILD_SUBREAPER`). When the sidecar ends, or when the pipe that the
+//! worker holds open closes, be it by `kill -9`, the supervisor kills its children, and theirs as they are handed to
+//! it, until there are none. It exits last: whoever waits for it knows that all are gone.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _};
+use std::path::Path;
+use std::process::{Child, Command, ExitCode, Stdio};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
+
+/// In the environment of everything that belongs to a sidecar: its folder. Found again after a crash.
+pub(crate) const MARK: &str = "LASTFRAME_SIDECAR";
+
+/// The role of supervisor: runs `program`, with our standard input and output as its command and event pipes.
+///
+/// Returns when the program and all its descendants are gone.
+///
+/// # Errors
+/// When the program cannot be started, or the kernel refuses what supervising needs.
+pub fn supervise(program: &[OsString]) -> io::Result<ExitCode> {
+    let Some((name, arguments)) = program.split_first() else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "no program given"));
+    };
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    let mut child = start(name, arguments)?;
+    let gone = rustix::process::pidfd_open(pid(&child)?, PidfdFlags::empty())?;
+    wait_for_either(&gone)?;
+    // First the program itself: it would take what happens to its children for faults.
+    child.kill()?;
+    let status = child.wait()?;
+    end_descendants()?;
+    Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)))
+}
+
+fn start(name: &OsString, arguments: &[OsString]) -> io::Result<Child> {
+    // Duplicates, because they must stay open across exec, and their numbers are told to the program.
+    let (commands, events) = (rustix::io::dup(io::stdin())?, rustix::io::dup(io::stdout())?);
+    let child = Command::new(name)
+        .args(arguments)
+        .env("LASTFRAME_COMMAND_FD", commands.as_raw_fd().to_string())
+        .env("LASTFRAME_EVENT_FD", events.as_raw_fd().to_string())
+        .stdin(Stdio::null())
+        .stdout(io::stderr())
+        .stderr(Stdio::inherit())
+        .spawn()?;
+    // The program alone holds the event pipe now: its end is the end of the events.
+    let nowhere = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdout(nowhere)?;
+    Ok(child)
+}
+
+/// Waits until the program is gone, or nobody holds the other end of the command pipe any more.
+fn wait_for_either(gone: &impl AsFd) -> io::Result<()> {
+    let stdin = io::stdin();
+    loop {
+        // No events are asked for on the pipe: what comes in belongs to the program. Its hang-up is always told.
+        let mut watched = [PollFd::new(gone, PollFlags::IN), PollFd::new(&stdin, PollFlags::empty())];
+        match poll(&mut watched, None) {
+            Ok(_) if watched.iter().any(|fd| !fd.revents().is_empty()) => return Ok(()),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Kills children until there are none; the children of each come to us when it dies.
+fn end_descendants() -> io::Result<()> {
+    let us = rustix::process::getpid();
+    loop {
+        for process in processes()? {
+            if parent(process) == Some(us) {
+                kill(process);
+            }
+        }
+        match rustix::process::wait(WaitOptions::empty()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::CHILD) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Kills what sidecars whose folder is `folder`, or lies below it, have left running, and returns how many processes
+/// that were. Finds something only after a supervisor itself was killed.
+///
+/// # Errors
+/// When the list of processes cannot be read.
+pub(crate) fn reap(folder: &Path) -> io::Result<usize> {
+    let mut reaped = 0;
+    for process in processes()? {
+        // Read now, so it cannot be a stranger that was given an old number. Others' are unreadable: not ours.
+        let Ok(environment) = std::fs::read(format!("/proc/{}/environ", process.as_raw_nonzero())) else { continue };
+        let ours = environment.split(|byte| *byte == 0).filter_map(|variable| std::str::from_utf8(variable).ok()).any(
+            |variable| {
+                variable
+                    .strip_prefix(MARK)
+                    .and_then(|rest| rest.strip_prefix('='))
+                    .is_some_and(|value| Path::new(value).starts_with(folder))
+            },
+        );
+        if ours {
+            kill(process);
+            reaped += 1;
+        }
+    }
+    Ok(reaped)
+}
+
+fn processes() -> io::Result<Vec<Pid>> {
+    let entries = std::fs::read_dir("/proc")?;
+    Ok(entries.flatten().filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)).collect())
+}
+
+fn parent(process: Pid) -> Option<Pid> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())).ok()?;
+    // The name stands in parentheses and may hold anything; after it come state and parent.
+    Pid::from_raw(stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?)
+}
+
+fn pid(child: &Child) -> io::Result<Pid> {
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("the child has no process id"))
+}
+
+/// One that is gone already is what we want.
+fn kill(process: Pid) {
+    if let Err(error) = rustix::process::kill_process(process, Signal::KILL)
+        && error != rustix::io::Errno::SRCH
+    {
+        tracing::warn!(%error, process = process.as_raw_nonzero(), "cannot kill");
+    }
+}

@@ -1,0 +1,70 @@
+//! What each attempt said, in a file of its own, bounded.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use lastframe_core::{Clock, RenderId};
+
+/// The longest log of one attempt, in bytes. Beyond it, lines are dropped and the log says so.
+const LIMIT: u64 = 1 << 20;
+
+/// The folder of logs: `{render}/{attempt}.log`.
+#[derive(Clone, Debug)]
+pub struct Logs {
+    folder: PathBuf,
+    clock: Arc<dyn Clock>,
+}
+
+impl Logs {
+    /// Logs below `folder`.
+    pub fn new(folder: impl Into<PathBuf>, clock: Arc<dyn Clock>) -> Self {
+        Self { folder: folder.into(), clock }
+    }
+
+    /// Where the log of an attempt is, whether or not it exists.
+    #[must_use]
+    pub fn path(&self, render: RenderId, attempt: u32) -> PathBuf {
+        self.folder.join(render.to_string()).join(format!("{attempt}.log"))
+    }
+
+    pub(crate) fn create(&self, render: RenderId, attempt: u32) -> io::Result<AttemptLog> {
+        let path = self.path(render, attempt);
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        let written = file.metadata()?.len();
+        Ok(AttemptLog { file, written, clock: Arc::clone(&self.clock) })
+    }
+}
+
+/// The log of one attempt, open. Lines are short and rare, so they are written where they come up.
+#[derive(Debug)]
+pub(crate) struct AttemptLog {
+    file: File,
+    written: u64,
+    clock: Arc<dyn Clock>,
+}
+
+impl AttemptLog {
+    /// Adds a line. A disk that does not take it costs the line, never the render.
+    pub(crate) fn line(&mut self, source: &str, text: &str) {
+        if self.written >= LIMIT {
+            return;
+        }
+        let mut line = format!("{:.3} {source:<8} {text}\n", self.clock.now());
+        if self.written + line.len() as u64 > LIMIT {
+            line = format!("(the log is cut at {LIMIT} bytes)\n");
+            self.written = LIMIT;
+        }
+        match self.file.write_all(line.as_bytes()) {
+            Ok(()) => self.written += line.len() as u64,
+            Err(error) => {
+                tracing::warn!(%error, "the log of the attempt cannot be written");
+                self.written = LIMIT;
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+import { useEffect, useLayoutEffect } from "react";
+import {
+  AbsoluteFill,
+  cancelRender,
+  Composition,
+  continueRender,
+  delayRender,
+  Html5Audio,
+  Img,
+  staticFile,
+  useCurrentFrame,
+} from "remotion";
+
+const shape = { width: 128, height: 72, fps: 30, durationInFrames: 10 };
+
+const Card = ({ color = "#204060", text }: { color?: string; text: string }) => (
+  <AbsoluteFill style={{ backgroundColor: color, color: "white", font: "16px sans-serif", padding: 8 }}>
+    {text}
+  </AbsoluteFill>
+);
+
+const Slow = ({ msPerFrame }: { msPerFrame: number; frames: number }) => {
+  const frame = useCurrentFrame();
+  // A layout effect runs before Remotion looks whether the frame is ready.
+  useLayoutEffect(() => {
+    const handle = delayRender(`frame ${frame}`);
+    const timer = setTimeout(() => continueRender(handle), msPerFrame);
+    return () => {
+      clearTimeout(timer);
+      continueRender(handle);
+    };
+  }, [frame, msPerFrame]);
+  return <Card text={`slow ${frame}`} />;
+};
+
+const Throws = () => {
+  const frame = useCurrentFrame();
+  if (frame === 3) throw new Error("boom at frame 3");
+  return <Card text={`throws ${frame}`} />;
+};
+
+const Cancels = () => {
+  useEffect(() => cancelRender(new Error("no such user")), []);
+  return <Card text="cancels" />;
+};
+
+const Hangs = () => {
+  useLayoutEffect(() => {
+    delayRender("never continued");
+  }, []);
+  return <Card text="hangs" />;
+};
+
+const Tone = () => (
+  <>
+    <Card text="tone" />
+    <Html5Audio src={staticFile("tone.wav")} />
+  </>
+);
+
+const Env = () => <Card text={process.env.REMOTION_GREETING ?? "no greeting"} />;
+
+type Size = { width: number; height: number; durationInFrames: number };
+const Props = ({ width, height, durationInFrames }: Size) => <Card text={`${width}x${height}x${durationInFrames}`} />;
+
+const Logs = () => {
+  const frame = useCurrentFrame();
+  useEffect(() => console.log(`logged at frame ${frame}`), [frame]);
+  return <Card text={`logs ${frame}`} />;
+};
+
+const Picture = ({ src }: { src: string }) => <Img src={src} style={{ width: "100%", height: "100%" }} />;
+
+export const Root = () => (
+  <>
+    {/* tiny: ten frames of a colour and a text, both from props */}
+    <Composition id="tiny" component={Card} {...shape} defaultProps={{ color: "#204060", text: "tiny" }} />
+
+    {/* slow: every frame takes msPerFrame, so that a render can be interrupted half way; `frames` of them */}
+    <Composition
+      id="slow"
+      component={Slow}
+      {...shape}
+      defaultProps={{ msPerFrame: 100, frames: 30 }}
+      calculateMetadata={({ props }) => ({ durationInFrames: props.frames })}
+    />
+
+    {/* throws: the component throws at frame 3 */}
+    <Composition id="throws" component={Throws} {...shape} />
+
+    {/* metadata-throws: fails before the first frame, as a composition does that checks its props */}
+    <Composition
+      id="metadata-throws"
+      component={Card}
+      {...shape}
+      defaultProps={{ text: "metadata-throws" }}
+      calculateMetadata={() => {
+        throw new Error("bad data: points is empty");
+      }}
+    />
+
+    {/* cancels: calls cancelRender(), as a composition does whose data cannot be had */}
+    <Composition id="cancels" component={Cancels} {...shape} />
+
+    {/* hangs: a delayRender() that is never continued, until Remotion's own timeout */}
+    <Composition id="hangs" component={Hangs} {...shape} />
+
+    {/* odd: a size that H.264 with 4:2:0 cannot have; Remotion renders it as 64x48 */}
+    <Composition id="odd" component={Card} {...shape} width={65} height={49} defaultProps={{ text: "odd" }} />
+
+    {/* tone: a video with sound */}
+    <Composition id="tone" component={Tone} {...shape} />
+
+    {/* env: shows the environment variable REMOTION_GREETING */}
+    <Composition id="env" component={Env} {...shape} />
+
+    {/* props: its size and length come from props */}
+    <Composition
+      id="props"
+      component={Props}
+      fps={30}
+      defaultProps={{ width: 64, height: 64, durationInFrames: 5 }}
+      calculateMetadata={({ props: { width, height, durationInFrames } }) => ({ width, height, durationInFrames })}
+    />
+
+    {/* logs: one line to the browser's console at every frame */}
+    <Composition id="logs" component={Logs} {...shape} />
+
+    {/* image: a picture from the URL `src`, which may fail to load */}
+    <Composition id="image" component={Picture} {...shape} defaultProps={{ src: staticFile("logo.svg") }} />
+  </>
+);
