@@ -556,6 +556,27 @@ impl RenderRequest {
         }
     }
 
+    /// The media type of the file.
+    #[must_use]
+    pub fn content_type(&self, kind: Kind) -> &'static str {
+        match self.extension(kind) {
+            "mp4" => "video/mp4",
+            "mkv" => "video/x-matroska",
+            "webm" => "video/webm",
+            "mov" => "video/quicktime",
+            "ts" => "video/mp2t",
+            "gif" => "image/gif",
+            "mp3" => "audio/mpeg",
+            "aac" => "audio/aac",
+            "wav" => "audio/wav",
+            "png" => "image/png",
+            "jpeg" => "image/jpeg",
+            "webp" => "image/webp",
+            "pdf" => "application/pdf",
+            _ => "application/octet-stream",
+        }
+    }
+
     /// What can be told from the request alone.
     fn check(&self, kind: Kind) -> Vec<FieldError> {
         let mut errors = Errors::default();
@@ -705,7 +726,7 @@ impl RenderRequest {
     pub fn check_against(&self, composition: &Composition, kind: Kind) -> Vec<FieldError> {
         let mut errors = Errors::default();
         let codec = self.codec();
-        if kind == Kind::Media && codec.rules().even_sides {
+        if kind == Kind::Media && codec.rules().even_sides && composition.error.is_none() {
             let scale = self.scale.unwrap_or(1.0);
             for (pointer, forced, own, side) in [
                 ("/forceWidth", self.force_width, composition.width, "width"),
@@ -902,6 +923,7 @@ mod tests {
             fps: 30.0,
             duration_in_frames: 1,
             default_props: Value::Null,
+            error: None,
         };
         let check = |fields| {
             let (request, _) = parse(fields, Kind::Media).unwrap();

@@ -21,6 +21,9 @@ pub struct Composition {
     /// The props it renders with when a request brings none.
     #[serde(default)]
     pub default_props: serde_json::Value,
+    /// Why nothing but its name could be worked out with these props. Sizes are 0 then; a request may bring better.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// One version of a site: what a name resolves to when a render is submitted.

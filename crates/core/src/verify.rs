@@ -69,7 +69,6 @@ pub fn verify(
     expected: &Expected,
     probe: &Probe,
     size_in_bytes: u64,
-    content_type: String,
 ) -> Result<Output, Failure> {
     let incomplete = |why: String| Failure::new("output_incomplete", format!("the file was written, but {why}"), true);
     if size_in_bytes == 0 {
@@ -78,7 +77,7 @@ pub fn verify(
     let mut output = Output {
         key: String::new(),
         size_in_bytes,
-        content_type,
+        content_type: request.content_type(kind).to_owned(),
         frame_count: None,
         width: None,
         height: None,
@@ -140,7 +139,7 @@ mod tests {
     fn check(codec: Codec, probe: serde_json::Value) -> Result<Output, String> {
         let request = RenderRequest { codec: Some(codec), ..RenderRequest::default() };
         let probe: Probe = serde_json::from_value(probe).unwrap();
-        verify(&request, Kind::Media, &EXPECTED, &probe, 1_000, "video/mp4".into()).map_err(|failure| failure.message)
+        verify(&request, Kind::Media, &EXPECTED, &probe, 1_000).map_err(|failure| failure.message)
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub(crate) fn claim(tx: &mut Tx<'_>, worker: &str, token: &str, deadline: i64) -
             .execute(params![tenant, group, claimed.seq])?;
     }
     tx.db
-        .prepare_cached("UPDATE queue SET vtime = (SELECT vtime FROM tenant WHERE id = ?1)")?
+        .prepare_cached("UPDATE queue SET vtime = max(vtime, (SELECT vtime FROM tenant WHERE id = ?1))")?
         .execute([tenant])?;
     tx.db
         .prepare_cached("UPDATE tenant SET vtime = vtime + ?2 / weight WHERE id = ?1")?

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use lastframe_core::ports::QueueError;
 use rusqlite::{Connection, OpenFlags};
 
 /// Each step's SQL; a database is at the version of the number of steps it has taken. Released steps never change.
@@ -21,6 +22,9 @@ pub enum OpenError {
     /// SQLite says no.
     #[error("cannot open the database")]
     Sqlite(#[from] rusqlite::Error),
+    /// It is open, and cannot be worked with.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
 }
 
 /// Opens the one connection that writes, creating or migrating the database.

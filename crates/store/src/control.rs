@@ -7,7 +7,7 @@ use rusqlite::params;
 use crate::lease::cancelled;
 use crate::line;
 use crate::read;
-use crate::row::to_json;
+use crate::row::{AT_ONCE, to_json};
 use crate::submit::tenant_id;
 use crate::writer::{Tx, storage};
 
@@ -45,11 +45,11 @@ pub(crate) fn retry(tx: &mut Tx<'_>, id: RenderId) -> Result<Render, ControlErro
                 cancel_requested_at = NULL, finished_at = NULL, attempt_started_at = NULL
              WHERE seq = ?1",
         )
-        .and_then(|mut sql| sql.execute(params![render.seq, status.as_str(), tx.now]))
+        .and_then(|mut sql| sql.execute(params![render.seq, status.as_str(), AT_ONCE]))
         .and_then(|_| {
             tx.db
-                .prepare_cached("UPDATE render_group SET held_by = NULL WHERE tenant_id = ?1 AND held_by = ?2")?
-                .execute(params![tenant, render.seq])
+                .prepare_cached("UPDATE render_group SET held_by = NULL WHERE tenant_id = ?1 AND name = ?2 AND held_by = ?3")?
+                .execute(params![tenant, render.group, render.seq])
         })
         .and_then(|_| line::enqueue(tx, render.seq, tenant, render.group.as_deref()))
         .map_err(storage)?;

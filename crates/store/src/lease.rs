@@ -7,7 +7,7 @@ use lastframe_core::{
 use rusqlite::{OptionalExtension, params};
 
 use crate::line;
-use crate::row::to_json;
+use crate::row::{AT_ONCE, to_json};
 use crate::writer::{Tx, storage};
 
 /// A rendering render, as far as ending its attempt needs it.
@@ -76,8 +76,12 @@ pub(crate) fn extend(
 
 pub(crate) fn release(tx: &mut Tx<'_>, render: RenderId, token: &LeaseToken, why: &HandBack) -> Result<(), LeaseError> {
     let held = fenced(tx, render, token)?;
+    if held.cancel_requested {
+        end(tx, &held, Event::Cancel, None, Some(&cancelled()))?;
+        return Ok(());
+    }
     let run_at = match why {
-        HandBack::Draining => tx.now,
+        HandBack::Draining => AT_ONCE,
         HandBack::Throttled { until } => until.as_millisecond(),
     };
     requeue(tx, &held, "handed_back", None, run_at, Uncounted::HandBack)?;
@@ -125,7 +129,7 @@ pub(crate) fn lose(tx: &mut Tx<'_>, seq: i64, policy: RetryPolicy) -> Result<(),
         );
         end(tx, &held, Event::Fail, None, Some(&failure))?;
     } else {
-        requeue(tx, &held, "lost", None, tx.now, Uncounted::Lost)?;
+        requeue(tx, &held, "lost", None, AT_ONCE, Uncounted::Lost)?;
     }
     Ok(())
 }
@@ -202,13 +206,11 @@ fn end(
     if let Some(group) = &held.group {
         line::settle(tx, held.tenant, group).map_err(storage)?;
     }
-    // A tenant at its limit of renders at once has room again.
-    tx.claimable();
     tx.changed(held.id);
     Ok(status)
 }
 
-fn close_attempt(tx: &Tx<'_>, seq: i64, outcome: &str, failure: Option<&Failure>) -> Result<(), QueueError> {
+fn close_attempt(tx: &mut Tx<'_>, seq: i64, outcome: &str, failure: Option<&Failure>) -> Result<(), QueueError> {
     let error = failure.map(to_json).transpose()?;
     tx.db
         .prepare_cached(
@@ -217,6 +219,8 @@ fn close_attempt(tx: &Tx<'_>, seq: i64, outcome: &str, failure: Option<&Failure>
         )
         .and_then(|mut sql| sql.execute(params![seq, tx.now, outcome, error]))
         .map_err(storage)?;
+    // A tenant at its limit of renders at once has room again.
+    tx.claimable();
     Ok(())
 }
 

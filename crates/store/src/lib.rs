@@ -29,7 +29,7 @@ use lastframe_core::ports::{
 };
 use lastframe_core::site::SiteVersion;
 use lastframe_core::{
-    Attempt, Checkpoint, Clock, Extended, HandBack, Lease, LeaseToken, Outcome, Progress, Render, RenderId, RenderRequest, RetryPolicy,
+    Attempt, Checkpoint, Clock, Extended, Failure, HandBack, Lease, LeaseToken, Outcome, Progress, Render, RenderId, RenderRequest, RetryPolicy,
     Status, TenantId,
 };
 use rusqlite::Connection;
@@ -84,9 +84,9 @@ impl Store {
         let rng = options.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
         let signals = Signals { changes: broadcast::channel(4096).0, claimable: Arc::new(Notify::new()) };
         let mut epoch = [0; 8];
-        getrandom::fill(&mut epoch).map_err(|error| failed(&error))?;
+        getrandom::fill(&mut epoch).map_err(storage)?;
         let store = Self {
-            writer: Writer::start(connection, Arc::clone(&clock), rng, signals.clone()).map_err(|error| failed(&error))?,
+            writer: Writer::start(connection, Arc::clone(&clock), rng, signals.clone()).map_err(storage)?,
             readers: Readers::open(&path)?,
             clock,
             signals,
@@ -95,7 +95,7 @@ impl Store {
             tokens: AtomicU64::new(0),
         };
         let policy = store.options.retry;
-        let lost = store.writer.run(move |tx| sweep::recover(tx, policy)).await.map_err(|error| failed(&error))?;
+        let lost = store.writer.run(move |tx| sweep::recover(tx, policy)).await?;
         if lost > 0 {
             tracing::info!(renders = lost, "renders that were under way when the last process ended are queued again");
         }
@@ -126,26 +126,27 @@ impl Store {
 
     async fn claim_now(&self, worker: &str) -> Result<Option<Lease>, QueueError> {
         let (worker, token, deadline) = (worker.to_owned(), self.next_token(), self.monotonic(self.options.lease));
-        let duration = self.options.lease;
+        let (duration, policy) = (self.options.lease, self.options.retry);
         self.writer
             .run(move |tx| {
-                let Some(claimed) = claim::claim(tx, &worker, &token.0, deadline).map_err(storage)? else { return Ok(None) };
-                let id = row::id(&claimed.id)?;
-                tx.changed(id);
-                Ok(Some(Lease {
-                    render: read::expect(tx.db, id)?,
-                    request: read::request(tx.db, claimed.seq)?,
-                    checkpoint: read::checkpoint(tx.db, claimed.seq)?,
-                    token,
-                    duration,
-                }))
+                while let Some(claimed) = claim::claim(tx, &worker, &token.0, deadline).map_err(storage)? {
+                    let id = row::id(&claimed.id)?;
+                    tx.changed(id);
+                    let render = read::expect(tx.db, id)?;
+                    let checkpoint = read::checkpoint(tx.db, claimed.seq)?;
+                    match read::request(tx.db, claimed.seq)? {
+                        Ok(request) => return Ok(Some(Lease { render, request, token, duration, checkpoint })),
+                        // Left where it is it would be next for ever, and no render behind it would be made.
+                        Err(error) => {
+                            let failure = Failure::new("request_unreadable", format!("this version of Lastframe cannot read the request: {error}"), false);
+                            lease::finish(tx, id, &token, &Outcome::Failed(failure), policy).map_err(storage)?;
+                        }
+                    }
+                }
+                Ok(None)
             })
             .await
     }
-}
-
-fn failed(error: &(dyn std::error::Error + 'static)) -> OpenError {
-    OpenError::Sqlite(rusqlite::Error::ToSqlConversionFailure(error.to_string().into()))
 }
 
 #[async_trait]
@@ -213,7 +214,10 @@ impl Queue for Store {
 
     async fn request(&self, render: RenderId) -> Result<Option<RenderRequest>, QueueError> {
         self.readers
-            .run(move |db| read::get(db, render)?.map(|render| read::request(db, render.seq)).transpose())
+            .run(move |db| match read::get(db, render)? {
+                Some(render) => read::request(db, render.seq)?.map(Some).map_err(storage),
+                None => Ok(None),
+            })
             .await
     }
 
@@ -286,7 +290,8 @@ impl Readers {
         let answered = tokio::task::spawn_blocking(move || {
             let lock = || idle.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(connection) = lock().pop() else { return Err(storage(rusqlite::Error::InvalidQuery)) };
-            let answer = question(&connection);
+            // One snapshot for all that the question reads: what a commit changed in between does not mix in.
+            let answer = connection.unchecked_transaction().map_err(storage).and_then(|snapshot| question(&snapshot));
             lock().push(connection);
             drop(permit);
             answer

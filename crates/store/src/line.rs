@@ -50,7 +50,8 @@ pub(crate) fn settle(tx: &mut Tx<'_>, tenant: i64, group: &str) -> rusqlite::Res
     let first: Option<(i64, i64)> = tx
         .db
         .prepare_cached(
-            "SELECT seq, run_at FROM render \
+            // By name, because the planner would rather walk all that the group ever rendered.
+            "SELECT seq, run_at FROM render INDEXED BY render_line \
              WHERE tenant_id = ?1 AND group_name = ?2 AND status = 'queued' ORDER BY seq LIMIT 1",
         )?
         .query_row(params![tenant, group], |row| Ok((row.get(0)?, row.get(1)?)))

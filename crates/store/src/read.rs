@@ -18,12 +18,12 @@ pub(crate) fn expect(db: &Connection, id: RenderId) -> Result<Render, QueueError
     get(db, id)?.ok_or_else(|| storage(rusqlite::Error::QueryReturnedNoRows))
 }
 
-pub(crate) fn request(db: &Connection, seq: i64) -> Result<RenderRequest, QueueError> {
+pub(crate) fn request(db: &Connection, seq: i64) -> Result<Result<RenderRequest, serde_json::Error>, QueueError> {
     let body: String = db
         .prepare_cached("SELECT body FROM request WHERE seq = ?1")
         .and_then(|mut sql| sql.query_row([seq], |row| row.get(0)))
         .map_err(storage)?;
-    serde_json::from_str(&body).map_err(storage)
+    Ok(serde_json::from_str(&body))
 }
 
 pub(crate) fn checkpoint(db: &Connection, seq: i64) -> Result<Option<Checkpoint>, QueueError> {
@@ -106,7 +106,7 @@ pub(crate) fn position(db: &Connection, id: RenderId) -> Result<Option<Position>
     let ahead: u32 = match &queued.group {
         Some(group) => db
             .prepare_cached(
-                "SELECT count(*) FROM (SELECT 1 FROM render
+                "SELECT count(*) FROM (SELECT 1 FROM render INDEXED BY render_line
                  WHERE tenant_id = ?1 AND group_name = ?2 AND status = 'queued' AND seq < ?3 LIMIT ?4)",
             )
             .and_then(|mut sql| sql.query_row(params![queued.tenant, group, queued.seq, Position::COUNTED_UP_TO], |row| row.get(0))),

@@ -23,9 +23,12 @@ pub(crate) enum Gate {
     Held = 4,
 }
 
+/// The `run_at` of a render that waits for no time: it is not delayed even when the clock is put back.
+pub(crate) const AT_ONCE: i64 = 0;
+
 /// The columns that [`render`] reads, from `render` joined with `tenant`.
 pub(crate) const COLUMNS: &str = "render.id, render.seq, tenant.name, group_name, kind, site, site_version, composition, status, \
-    priority, run_at, attempt, max_attempts, leases, created_at, started_at, attempt_started_at, finished_at, \
+    priority, max(run_at, created_at), attempt, max_attempts, leases, created_at, started_at, attempt_started_at, finished_at, \
     cancel_requested_at, progress, error, output";
 
 /// Reads a render from a row of [`COLUMNS`].

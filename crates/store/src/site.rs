@@ -62,7 +62,7 @@ pub(crate) fn remove(tx: &mut Tx<'_>, tenant: &TenantId, name: &str) -> Result<V
     let user: Option<String> = tx
         .db
         .prepare_cached(
-            "SELECT id FROM render WHERE status IN ('queued', 'rendering') AND tenant_id = ?1 AND site = ?2
+            "SELECT id FROM render INDEXED BY render_by_site WHERE status IN ('queued', 'rendering') AND tenant_id = ?1 AND site = ?2
              AND site_version IN (SELECT version FROM site WHERE tenant_id = ?1 AND name = ?2) LIMIT 1",
         )
         .and_then(|mut sql| sql.query_row(params![tenant, name], |row| row.get(0)).optional())

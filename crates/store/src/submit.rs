@@ -6,7 +6,7 @@ use rusqlite::{OptionalExtension, params};
 
 use crate::line;
 use crate::read;
-use crate::row::{Gate, to_json};
+use crate::row::{AT_ONCE, Gate, to_json};
 use crate::writer::{Tx, storage};
 
 pub(crate) fn submit(
@@ -67,7 +67,7 @@ fn accept(tx: &mut Tx<'_>, tenant: i64, new: &NewRender) -> Result<RenderId, Que
     let queue = &request.queue.clone().unwrap_or_default();
     let now = jiff::Timestamp::from_millisecond(tx.now).map_err(storage)?;
     let id = RenderId::generate(now, tx.rng);
-    let run_at = queue.run_at.map_or(tx.now, |at| at.as_millisecond().max(tx.now));
+    let run_at = queue.run_at.map(jiff::Timestamp::as_millisecond).filter(|at| *at > tx.now).unwrap_or(AT_ONCE);
     let gate = match &queue.group {
         Some(_) => Gate::Group,
         None if run_at > tx.now => Gate::Delayed,

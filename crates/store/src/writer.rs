@@ -1,8 +1,11 @@
 //! The one thread that writes. Commands that wait together are committed together, with one fsync.
 //!
-//! A command is answered only after its commit. One that fails is rolled back alone; a commit that fails fails
-//! every command in it.
+//! A command is answered only after its commit. One that fails, or panics, is rolled back alone; when the transaction
+//! itself fails, all who wait are told why, and the next one starts afresh.
 
+use std::any::Any;
+use std::error::Error;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -44,11 +47,16 @@ impl Tx<'_> {
 struct Effects {
     changed: Vec<RenderId>,
     claimable: bool,
+    /// Why nothing of this transaction can be committed.
+    fault: Option<Fault>,
 }
+
+/// An error that several callers hear of.
+type Fault = Arc<dyn Error + Send + Sync>;
 
 /// Runs within the transaction; what it returns runs after the commit, with its result.
 type Command = Box<dyn FnOnce(&mut Tx<'_>) -> Reply + Send>;
-type Reply = Box<dyn FnOnce(Result<(), &Arc<rusqlite::Error>>) + Send>;
+type Reply = Box<dyn FnOnce(Result<(), &Fault>) + Send>;
 
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -79,7 +87,7 @@ impl Writer {
     pub(crate) async fn run<T, E>(&self, command: impl FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static) -> Result<T, E>
     where
         T: Send + 'static,
-        E: From<QueueError> + Send + 'static,
+        E: Error + From<QueueError> + Send + Sync + 'static,
     {
         let (command, answer) = package(command);
         let Some(commands) = &self.commands else { return Err(gone().into()) };
@@ -93,7 +101,7 @@ impl Writer {
     pub(crate) async fn run_unless_busy<T, E>(&self, command: impl FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static) -> Result<T, E>
     where
         T: Send + 'static,
-        E: From<QueueError> + Send + 'static,
+        E: Error + From<QueueError> + Send + Sync + 'static,
     {
         let (command, answer) = package(command);
         let Some(commands) = &self.commands else { return Err(gone().into()) };
@@ -121,15 +129,19 @@ fn package<T, E>(
 ) -> (Command, oneshot::Receiver<Result<T, E>>)
 where
     T: Send + 'static,
-    E: From<QueueError> + Send + 'static,
+    E: Error + From<QueueError> + Send + Sync + 'static,
 {
     let (answer, answered) = oneshot::channel();
     let command: Command = Box::new(move |tx| {
-        let result = in_savepoint(tx, command);
-        Box::new(move |commit| {
-            let result = match commit {
+        let result = in_savepoint(tx, command).unwrap_or_else(|fault| {
+            let result = Err(storage(Arc::clone(&fault)).into());
+            tx.effects.fault = Some(fault);
+            result
+        });
+        Box::new(move |committed| {
+            let result = match committed {
                 Ok(()) => result,
-                Err(error) => Err(QueueError::Storage(Box::new(Arc::clone(error))).into()),
+                Err(fault) => Err(storage(Arc::clone(fault)).into()),
             };
             // Nobody waits any more when the caller went away; the write stands all the same.
             drop(answer.send(result));
@@ -138,40 +150,57 @@ where
     (command, answered)
 }
 
-fn in_savepoint<T, E: From<QueueError>>(tx: &mut Tx<'_>, command: impl FnOnce(&mut Tx<'_>) -> Result<T, E>) -> Result<T, E> {
-    tx.db.prepare_cached("SAVEPOINT command").and_then(|mut sql| sql.execute([])).map_err(storage)?;
+/// What the command returned, its writes undone if that is an error; or why the whole transaction is beyond use.
+fn in_savepoint<T, E>(tx: &mut Tx<'_>, command: impl FnOnce(&mut Tx<'_>) -> Result<T, E>) -> Result<Result<T, E>, Fault>
+where
+    E: Error + From<QueueError> + Send + Sync + 'static,
+{
+    if let Some(fault) = &tx.effects.fault {
+        return Err(Arc::clone(fault));
+    }
+    let db = tx.db;
+    let execute = |sql| match db.prepare_cached(sql).and_then(|mut sql| sql.execute([])) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Arc::new(error) as Fault),
+    };
+    execute("SAVEPOINT command")?;
     let (changed, claimable) = (tx.effects.changed.len(), tx.effects.claimable);
-    let result = command(tx);
-    if result.is_err() {
+    let result = catch_unwind(AssertUnwindSafe(|| command(tx))).unwrap_or_else(|panic| Err(panicked(&*panic).into()));
+    let undone = if result.is_ok() {
+        Ok(())
+    } else {
         tx.effects.changed.truncate(changed);
         tx.effects.claimable = claimable;
-        tx.db.prepare_cached("ROLLBACK TO command").and_then(|mut sql| sql.execute([])).map_err(storage)?;
+        execute("ROLLBACK TO command")
+    };
+    match (undone.and_then(|()| execute("RELEASE command")), result) {
+        (Ok(()), result) => Ok(result),
+        // On some errors, a full disk for one, SQLite rolls back everything: the command's own error is the cause.
+        (Err(_), Err(error)) => Err(Arc::new(error)),
+        (Err(fault), Ok(_)) => Err(fault),
     }
-    tx.db.prepare_cached("RELEASE command").and_then(|mut sql| sql.execute([])).map_err(storage)?;
-    result
 }
 
 fn run(db: &Connection, mut waiting: mpsc::Receiver<Command>, clock: &dyn Clock, mut rng: Rng, signals: &Signals) {
     while let Some(first) = waiting.blocking_recv() {
-        let mut replies = Vec::new();
         let mut effects = Effects::default();
-        let mut begun = db.execute_batch("BEGIN IMMEDIATE");
-        if begun.is_ok() {
-            let mut next = Some(first);
-            while let Some(command) = next {
-                let monotonic = i64::try_from(clock.monotonic().as_millis()).unwrap_or(i64::MAX);
-                let now = clock.now().as_millisecond();
-                replies.push(command(&mut Tx { db, now, monotonic, rng: &mut rng, effects: &mut effects }));
-                next = if replies.len() < COMMITTED_TOGETHER { waiting.try_recv().ok() } else { None };
-            }
-            begun = db.execute_batch("COMMIT");
-        } else {
-            // The command never ran; dropping it answers its caller that the store is gone, so say why here.
-            drop(first);
+        if let Err(error) = db.execute_batch("BEGIN IMMEDIATE") {
+            effects.fault = Some(Arc::new(error));
         }
-        let committed = begun.map_err(Arc::new);
-        if let Err(error) = &committed {
-            tracing::error!(%error, "a commit failed");
+        let mut replies = Vec::new();
+        let mut next = Some(first);
+        while let Some(command) = next {
+            let monotonic = i64::try_from(clock.monotonic().as_millis()).unwrap_or(i64::MAX);
+            let now = clock.now().as_millisecond();
+            replies.push(command(&mut Tx { db, now, monotonic, rng: &mut rng, effects: &mut effects }));
+            next = if replies.len() < COMMITTED_TOGETHER { waiting.try_recv().ok() } else { None };
+        }
+        let committed = match effects.fault {
+            None => db.execute_batch("COMMIT").map_err(|error| Arc::new(error) as Fault),
+            Some(fault) => Err(fault),
+        };
+        if let Err(fault) = &committed {
+            tracing::error!(error = fault as &dyn Error, commands = replies.len(), "a transaction failed");
             if !db.is_autocommit()
                 && let Err(error) = db.execute_batch("ROLLBACK")
             {
@@ -194,7 +223,7 @@ fn run(db: &Connection, mut waiting: mpsc::Receiver<Command>, clock: &dyn Clock,
 }
 
 /// Any fault of the storage, as the queue's callers see it.
-pub(crate) fn storage(error: impl std::error::Error + Send + Sync + 'static) -> QueueError {
+pub(crate) fn storage(error: impl Error + Send + Sync + 'static) -> QueueError {
     QueueError::Storage(Box::new(error))
 }
 
@@ -204,4 +233,157 @@ struct Gone;
 
 fn gone() -> QueueError {
     storage(Gone)
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("a write panicked: {0}")]
+struct Panicked(String);
+
+fn panicked(panic: &(dyn Any + Send)) -> QueueError {
+    let message = panic.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
+    storage(Panicked(message.unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use lastframe_core::ManualClock;
+    use rusqlite::hooks::{AuthAction, AuthContext, Authorization, TransactionOperation};
+
+    use super::*;
+
+    /// A writer over a table of notes that `prepare` has had its hands on.
+    fn writer(prepare: impl FnOnce(&mut Connection)) -> Writer {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch("CREATE TABLE note (text TEXT NOT NULL CHECK (text <> 'wrong'))").unwrap();
+        prepare(&mut connection);
+        let signals = Signals { changes: broadcast::channel(16).0, claimable: Arc::new(Notify::new()) };
+        let clock = Arc::new(ManualClock::new(jiff::Timestamp::UNIX_EPOCH));
+        Writer::start(connection, clock, Rng::with_seed(1), signals).unwrap()
+    }
+
+    async fn note(writer: &Writer, text: &'static str) -> Result<(), QueueError> {
+        writer.run(move |tx| tx.db.execute("INSERT INTO note VALUES (?1)", [text]).map(drop).map_err(storage)).await
+    }
+
+    async fn notes(writer: &Writer) -> Vec<String> {
+        writer
+            .run(|tx| {
+                let mut sql = tx.db.prepare("SELECT text FROM note").map_err(storage)?;
+                sql.query_map([], |row| row.get(0)).and_then(Iterator::collect).map_err(storage)
+            })
+            .await
+            .unwrap()
+    }
+
+    fn why(result: Result<(), QueueError>) -> String {
+        let error = result.unwrap_err();
+        let mut text = error.to_string();
+        let mut cause = Error::source(&error);
+        while let Some(error) = cause {
+            text.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
+        text
+    }
+
+    /// Keeps the writer from its next command until the sender is dropped, so that what is sent meanwhile shares
+    /// one transaction.
+    async fn hold(writer: &Writer) -> (impl Future<Output = Result<(), QueueError>>, std::sync::mpsc::Sender<()>) {
+        let (release, released) = std::sync::mpsc::channel();
+        let (started, has_started) = oneshot::channel();
+        let (command, held) = package::<(), QueueError>(move |_| {
+            started.send(()).unwrap();
+            released.recv().unwrap_err();
+            Ok(())
+        });
+        assert!(writer.commands.as_ref().unwrap().send(command).await.is_ok());
+        has_started.await.unwrap();
+        (async { held.await.unwrap() }, release)
+    }
+
+    #[tokio::test]
+    async fn a_command_that_fails_is_undone_alone() {
+        let writer = writer(|_| ());
+        let (held, release) = hold(&writer).await;
+        let together = async { tokio::join!(held, note(&writer, "a"), note(&writer, "wrong"), note(&writer, "b"), async { drop(release) }) };
+        let (held, a, wrong, b, ()) = together.await;
+        assert!(held.is_ok() && a.is_ok() && b.is_ok());
+        assert!(why(wrong).contains("CHECK constraint failed"));
+        assert_eq!(notes(&writer).await, ["a", "b"]);
+    }
+
+    #[tokio::test]
+    async fn a_command_that_panics_is_undone_alone_and_its_caller_hears_of_it() {
+        let writer = writer(|_| ());
+        let panics = writer.run(|tx| -> Result<(), QueueError> {
+            tx.db.execute("INSERT INTO note VALUES ('half')", []).map_err(storage)?;
+            panic!("out of luck")
+        });
+        assert!(why(panics.await).contains("a write panicked: out of luck"));
+        assert!(note(&writer, "a").await.is_ok());
+        assert_eq!(notes(&writer).await, ["a"]);
+    }
+
+    #[tokio::test]
+    async fn when_a_transaction_cannot_begin_its_caller_hears_why_and_the_next_one_can() {
+        let writer = writer(|db| db.execute_batch("BEGIN").unwrap());
+        assert!(why(note(&writer, "a").await).contains("cannot start a transaction within a transaction"));
+        assert!(note(&writer, "b").await.is_ok());
+        assert_eq!(notes(&writer).await, ["b"]);
+    }
+
+    #[tokio::test]
+    async fn when_a_commit_fails_nothing_of_it_is_there_and_its_caller_hears_why() {
+        let mut fails = true;
+        let writer = writer(|db| db.commit_hook(Some(move || std::mem::take(&mut fails))).unwrap());
+        assert!(why(note(&writer, "a").await).contains("constraint failed"));
+        assert!(note(&writer, "b").await.is_ok());
+        assert_eq!(notes(&writer).await, ["b"]);
+    }
+
+    #[tokio::test]
+    async fn when_sqlite_gives_up_the_transaction_all_in_it_hear_why_and_nothing_of_them_is_there() {
+        let give_up = "CREATE TRIGGER give_up BEFORE INSERT ON note WHEN NEW.text = 'full' \
+            BEGIN SELECT RAISE(ROLLBACK, 'the disk is full'); END";
+        let writer = writer(|db| db.execute_batch(give_up).unwrap());
+        let (held, release) = hold(&writer).await;
+        let together = async { tokio::join!(held, note(&writer, "a"), note(&writer, "full"), note(&writer, "b"), async { drop(release) }) };
+        let (held, a, full, b, ()) = together.await;
+        for result in [held, a, full, b] {
+            assert!(why(result).contains("the disk is full"));
+        }
+        assert!(note(&writer, "c").await.is_ok());
+        assert_eq!(notes(&writer).await, ["c"]);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_undone_alone_is_never_committed() {
+        let deny = |context: AuthContext<'_>| match context.action {
+            AuthAction::Savepoint { operation: TransactionOperation::Rollback, .. } => Authorization::Deny,
+            _ => Authorization::Allow,
+        };
+        let writer = writer(|db| db.authorizer(Some(deny)).unwrap());
+        let half = writer.run(|tx| -> Result<(), QueueError> {
+            tx.db.execute("INSERT INTO note VALUES ('half')", []).map_err(storage)?;
+            Err(QueueError::Busy)
+        });
+        assert!(why(half.await).contains("the queue is busy"));
+        assert!(note(&writer, "a").await.is_ok());
+        assert_eq!(notes(&writer).await, ["a"]);
+    }
+
+    #[tokio::test]
+    async fn what_was_sent_before_the_end_is_written_before_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("notes.db");
+        let connection = Connection::open(&file).unwrap();
+        connection.execute_batch("CREATE TABLE note (text TEXT NOT NULL)").unwrap();
+        let signals = Signals { changes: broadcast::channel(16).0, claimable: Arc::new(Notify::new()) };
+        let clock = Arc::new(ManualClock::new(jiff::Timestamp::UNIX_EPOCH));
+        let writer = Writer::start(connection, clock, Rng::with_seed(1), signals).unwrap();
+        let (command, answer) = package(|tx: &mut Tx<'_>| tx.db.execute("INSERT INTO note VALUES ('a')", []).map_err(storage));
+        assert!(writer.commands.as_ref().unwrap().try_send(command).is_ok());
+        drop(writer);
+        assert_eq!(answer.await.unwrap().unwrap(), 1);
+    }
 }

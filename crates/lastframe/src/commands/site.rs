@@ -128,6 +128,10 @@ impl List {
 fn describe(site: &SiteVersion) {
     say(format!("{} (version {}, Remotion {})", site.name, site.version.get(..12).unwrap_or_default(), site.remotion_version));
     for composition in &site.compositions {
+        if let Some(error) = &composition.error {
+            say(format!("  {:<24} fails with its default props: {error}", composition.id));
+            continue;
+        }
         let seconds = f64::from(composition.duration_in_frames) / composition.fps;
         say(format!("  {:<24} {}x{}, {} fps, {seconds:.1} s", composition.id, composition.width, composition.height, composition.fps));
     }

@@ -53,6 +53,7 @@ CREATE TABLE render (
     gate INTEGER CHECK ((status = 'queued') = (gate IS NOT NULL)),
     priority INTEGER NOT NULL DEFAULT 0,
     on_failure TEXT NOT NULL,
+    -- Not before; 0 is at once.
     run_at INTEGER NOT NULL,
     attempt INTEGER NOT NULL DEFAULT 0,
     max_attempts INTEGER NOT NULL,
@@ -135,8 +136,8 @@ WHEN OLD.status <> NEW.status OR OLD.gate IS NOT NEW.gate BEGIN
     WHERE id = NEW.tenant_id;
 END;
 
--- A tenant that comes back from idling is not owed the time it was away.
+-- A tenant that has had nothing to claim, even if something of it was being rendered, is not owed that time.
 CREATE TRIGGER tenant_returned AFTER UPDATE OF ready ON tenant
-WHEN OLD.ready = 0 AND NEW.ready > 0 AND NEW.rendering = 0 BEGIN
+WHEN OLD.ready = 0 AND NEW.ready > 0 BEGIN
     UPDATE tenant SET vtime = max(NEW.vtime, (SELECT vtime FROM queue)) WHERE id = NEW.id;
 END;

@@ -273,15 +273,30 @@ async fn render(
                 drop(events.send(RunEvent::Progress(last)).await);
             }
             Event::Log { level, text } => log.line(&level, &text),
-            Event::Finished { size_in_bytes, content_type, probe } => {
+            Event::Finished { size_in_bytes, mut probe } => {
                 let expected = expected.ok_or_else(|| Failure::new("internal", "finished before it started", true))?;
-                let output = verify::verify(&job.request, job.kind, &expected, &probe, size_in_bytes, content_type)?;
+                if job.kind == Kind::Still {
+                    probe.streams = picture(&file);
+                }
+                let output = verify::verify(&job.request, job.kind, &expected, &probe, size_in_bytes)?;
                 return Ok((file, output));
             }
             Event::Failed { error } => return Err(error),
             Event::Ready { .. } | Event::Alive { .. } | Event::Compositions { .. } => {}
         }
     }
+}
+
+/// A still as a stream of one picture. Remotion's ffprobe does not know every format that a still can have.
+fn picture(file: &Path) -> Vec<verify::Stream> {
+    let side = |pixels: usize| u32::try_from(pixels).unwrap_or(u32::MAX);
+    let stream = |size: imagesize::ImageSize| verify::Stream {
+        codec_type: "video".into(),
+        width: side(size.width),
+        height: side(size.height),
+        ..verify::Stream::default()
+    };
+    imagesize::size(file).map(stream).into_iter().collect()
 }
 
 /// What the sidecar says next, or why it will say nothing more.

@@ -113,7 +113,6 @@ async function warmBrowser({ chromiumOptions = {}, logLevel = 'info' }) {
   const key = JSON.stringify([chromiumOptions, logLevel]);
   if (browser && browser.key === key && !browser.exit) return browser;
   await closeBrowser();
-  process.env.TMPDIR = TMPDIR; // the profile must outlive the render that opens the browser
   const instance = await remotion.openBrowser('chrome', {
     browserExecutable: LASTFRAME_BROWSER ?? null,
     chromiumOptions,
@@ -178,17 +177,32 @@ function readOptions(kind, given) {
 async function compositions({ id, serveUrl, options }) {
   const page = readOptions('compositions', options);
   const { instance, gone } = await warmBrowser(page);
-  const found = await Promise.race([
-    gone,
-    remotion.getCompositions(serveUrl, { ...page, puppeteerInstance: instance, onBrowserLog }),
-  ]);
+  const from = { ...page, puppeteerInstance: instance, onBrowserLog };
+  current.stage = 'selecting';
+  const found = await Promise.race([gone, remotion.getCompositions(serveUrl, from)]).catch((error) => {
+    if (classify(error, current).code !== 'calculate_metadata_failed') throw error;
+    return Promise.race([gone, oneByOne(serveUrl, from)]);
+  });
   return { type: 'compositions', id, compositions: found.map(({ props, ...composition }) => composition) };
+}
+
+/** Where one composition fails with its default props, Remotion lists none: the others should not suffer for it. */
+async function oneByOne(serveUrl, from) {
+  const select = (id) => remotion.selectComposition({ ...from, serveUrl, id });
+  // The one way to the names alone that every version has: to ask for a name that cannot be.
+  const names = await select('\0').then(() => '', (error) => /Available compositions: (.*)/s.exec(error.message)?.[1] ?? '');
+  const found = [];
+  for (const id of names.split(', ').map((name) => name.trim()).filter(Boolean)) {
+    const failed = (error) => ({ id, width: 0, height: 0, fps: 0, durationInFrames: 0, error: shortened(error.message) });
+    found.push(await select(id).catch(failed));
+  }
+  return found;
 }
 
 async function render({ id, kind, serveUrl, outputLocation, temporary, concurrency, options: given }) {
   const options = readOptions(kind, given);
   const { instance, gone } = await warmBrowser(options);
-  process.env.TMPDIR = temporary; // the worker clears it after the render, whatever Remotion leaves there
+  process.env.TMPDIR = temporary; // not before: the browser's profile outlives the render that opens it
   const shared = { serveUrl, puppeteerInstance: instance, onBrowserLog };
 
   current.stage = 'selecting';
@@ -370,7 +384,7 @@ const MESSAGES = [
   [/ENOSPC|No space left on device/i, 'no_space', true],
   [/ENOMEM|Cannot allocate memory|out of memory/i, 'out_of_memory', true],
   [/Incompatible site:|verify that it is a Remotion project/, 'site_unreachable', false],
-  [/^net::ERR_|but the status code was|but got no response|Is this a valid path to a Webpack bundle/, 'site_unreachable', true],
+  [/^net::ERR_|but the status code was|but got no response|Is this a valid path to a Webpack bundle|ENOENT.*\/bundle\.js/, 'site_unreachable', true],
   [/was called but not cleared after|exceeded rendering the component|timeout \d+ms exceeded|Timed out (evaluating|after)/, 'delay_render_timeout', true],
   [/Error while downloading|while downloading file|Tried to download file|Download finished with|\/ffprobe /, 'asset_failed', true],
   [/(loading|load) image with src|Could not play |error while playing |Cannot render (audio|video) /, 'asset_failed', true],
@@ -452,6 +466,7 @@ let current = null;
 
 async function run(command) {
   current = { ...command, stage: 'opening', logLines: 0, printed: new Set(), oomKillsBefore: oomKills() };
+  process.env.TMPDIR = TMPDIR;
   let outcome;
   try {
     outcome = await (command.type === 'render' ? render(command) : compositions(command));
@@ -467,7 +482,8 @@ async function run(command) {
 function die(error) {
   console.error(error);
   if (current) {
-    const { code, retryable } = browser?.exit ? classify(error, current) : { code: 'internal', retryable: false };
+    // The site's code runs in the browser only: a fault of this process may not be the render's own.
+    const { code, retryable } = browser?.exit ? classify(error, current) : { code: 'internal', retryable: true };
     const { name, message, stack } = Object(error);
     send({ type: 'failed', id: current.id, error: { name, message: String(message ?? error), stack, retryable, code } });
   }

@@ -79,7 +79,6 @@ pub(super) enum Event {
     },
     Finished {
         size_in_bytes: u64,
-        content_type: String,
         probe: Box<Probe>,
     },
     Failed {

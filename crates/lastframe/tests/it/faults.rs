@@ -1,0 +1,138 @@
+//! Whatever dies, nothing that was accepted is lost, nothing counts twice, and nothing is left behind.
+
+use serde_json::{Value, json};
+
+use crate::server::{Server, send_signal};
+
+fn slow() -> Value {
+    json!({"inputProps": {"frames": 30, "msPerFrame": 50}})
+}
+
+/// The render succeeded with all its frames and one output, and the dead have left no files.
+async fn assert_whole(server: &Server, id: &str) -> Value {
+    let render = server.succeeded(id).await;
+    assert_eq!(render["output"]["frameCount"], 30);
+    let files = server.output_files();
+    assert_eq!(files.len(), 1, "{files:?}");
+    assert_eq!(server.output(id).await.len() as u64, render["outputSizeInBytes"].as_u64().unwrap());
+    render
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_9_of_the_server_four_times_in_a_row_costs_no_attempt_and_leaves_nothing() {
+    let mut server = Server::start().await;
+    let id = server.submit("slow", slow()).await;
+    for _ in 0..4 {
+        server.under_way(&id).await;
+        let before = server.sidecar_processes();
+        assert!(!before.is_empty());
+        server = server.kill_and_restart().await;
+        let after = server.sidecar_processes();
+        assert!(before.keys().all(|process| !after.contains_key(process)), "left running: {before:?} {after:?}");
+    }
+    let render = assert_whole(&server, &id).await;
+    assert_eq!(render["attempt"], 1);
+    let outcomes: Vec<_> = render["attempts"].as_array().unwrap().iter().map(|attempt| &attempt["outcome"]).collect();
+    assert_eq!(outcomes, ["lost", "lost", "lost", "lost", "succeeded"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_browser_is_noticed_and_the_render_tried_again() {
+    let server = Server::start().await;
+    let id = server.submit("slow", slow()).await;
+    server.under_way(&id).await;
+    send_signal("KILL", server.sidecar_process("--headless", "--type="));
+    let render = assert_whole(&server, &id).await;
+    assert_eq!(render["attempt"], 2);
+    assert_eq!(render["attempts"][0]["error"]["code"], "browser_crashed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_supervisor_leaves_nothing_running() {
+    let server = Server::start().await;
+    let id = server.submit("slow", slow()).await;
+    server.under_way(&id).await;
+    let before = server.sidecar_processes();
+    send_signal("KILL", server.sidecar_process("supervise", "no such text"));
+    server.succeeded(&id).await;
+    let cancelled = server.submit("slow", slow()).await;
+    server.under_way(&cancelled).await;
+    server.post(&format!("/v1/renders/{cancelled}/cancel"), &json!({})).await;
+    server.ended(&cancelled).await;
+    let after = server.sidecar_processes();
+    assert!(before.keys().all(|process| !after.contains_key(process)), "left running: {after:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_render_that_is_cancelled_while_it_runs_stops_with_every_process_of_it() {
+    let server = Server::start().await;
+    let id = server.submit("slow", json!({"inputProps": {"frames": 600, "msPerFrame": 100}})).await;
+    server.under_way(&id).await;
+    let (status, _) = server.post(&format!("/v1/renders/{id}/cancel"), &json!({})).await;
+    assert_eq!(status, 202);
+    let render = server.ended(&id).await;
+    assert_eq!(render["status"], "cancelled");
+    assert_eq!(render["errors"][0]["name"], "CancelledError");
+    assert_eq!(server.sidecar_processes(), [].into());
+    assert!(server.output_files().is_empty());
+
+    let (status, answer) = server.post(&format!("/v1/renders/{id}/retry"), &json!({})).await;
+    assert_eq!((status, &answer["status"], &answer["renderId"]), (202, &json!("queued"), &json!(id)));
+    server.post(&format!("/v1/renders/{id}/cancel"), &json!({})).await;
+    assert_eq!(server.ended(&id).await["status"], "cancelled");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_render_that_is_cancelled_while_queued_never_starts() {
+    let server = Server::start().await;
+    let later = json!({"queue": {"runAt": "2999-01-01T00:00:00Z"}});
+    let id = server.submit("tiny", later).await;
+    assert_eq!(server.render(&id).await["blockedBy"]["reason"], "delayed");
+    server.post(&format!("/v1/renders/{id}/cancel"), &json!({})).await;
+    let render = server.render(&id).await;
+    assert_eq!((&render["status"], &render["startedAt"]), (&json!("cancelled"), &Value::Null));
+    let (status, answer) = server.post(&format!("/v1/renders/{id}/cancel"), &json!({})).await;
+    assert_eq!((status, &answer["code"]), (409, &json!("conflict")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_stopped_past_its_leases_changes_nothing_that_was_decided_meanwhile() {
+    let server = Server::start().await;
+    let id = server.submit("slow", slow()).await;
+    server.under_way(&id).await;
+    server.signal("STOP");
+    // Nothing can signal that a lease has run out in a process that stands still: only time passing does it.
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    server.signal("CONT");
+    let render = assert_whole(&server, &id).await;
+    assert_eq!(render["attempt"], 1, "{render}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_of_the_site_fail_at_once_with_its_message_and_its_own_source() {
+    let server = Server::start().await;
+    for (composition, codes, message) in [
+        ("throws", vec!["component_error"], "boom at frame 3"),
+        ("metadata-throws", vec!["calculate_metadata_failed"], "bad data: points is empty"),
+        // cancelRender() throws what it was given: where that is noticed first, it looks like any thrown error.
+        ("cancels", vec!["render_cancelled", "component_error"], "no such user"),
+    ] {
+        let id = server.submit(composition, json!({})).await;
+        let render = server.ended(&id).await;
+        assert_eq!(render["status"], "failed");
+        assert_eq!(render["attempts"].as_array().unwrap().len(), 1, "{render}");
+        let error = &render["errors"][0];
+        assert!(codes.contains(&error["code"].as_str().unwrap()), "{error}");
+        assert!(error["message"].as_str().unwrap().contains(message), "{error}");
+        assert!(error["stack"].as_str().unwrap().contains("test-site/Root.tsx:"), "{error}");
+        let log = server.get(&format!("/v1/renders/{id}/log")).await.text().await.unwrap();
+        assert!(log.contains(message), "{log}");
+    }
+    // A fault that may pass is tried as often as was asked for.
+    let id = server.submit("hangs", json!({"timeoutInMilliseconds": 7000, "queue": {"maxAttempts": 2}})).await;
+    let render = server.ended(&id).await;
+    assert_eq!((&render["status"], &render["attempt"]), (&json!("failed"), &json!(2)), "{render}");
+    assert_eq!(render["errors"][0]["code"], "delay_render_timeout");
+    let id = server.submit("slow", json!({"inputProps": {"frames": 600}, "queue": {"timeoutInSeconds": 2, "maxAttempts": 1}})).await;
+    assert_eq!(server.ended(&id).await["errors"][0]["code"], "render_timeout");
+}
