@@ -13,5 +13,7 @@ pub mod verify;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use lease::{Checkpoint, Extended, HandBack, Lease, LeaseToken, Outcome, RetryPolicy};
-pub use render::{Attempt, Blocked, Event, Failure, Kind, Output, Phase, Progress, Render, RenderId, Status, TenantId};
+pub use render::{
+    Attempt, Blocked, Event, Failure, Kind, Output, Phase, Progress, Render, RenderId, Status, TenantId,
+};
 pub use request::{FieldError, OnFailure, RenderRequest};

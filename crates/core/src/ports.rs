@@ -11,7 +11,10 @@ use futures_core::Stream;
 use jiff::Timestamp;
 
 use crate::lease::{Checkpoint, Extended, HandBack, Lease, LeaseToken, Outcome};
-use crate::render::{Attempt, Blocked, Failure, IllegalTransition, Kind, Output, Phase, Progress, Render, RenderId, Status, TenantId};
+use crate::render::{
+    Attempt, Blocked, Failure, IllegalTransition, Kind, Output, Phase, Progress, Render, RenderId, Status,
+    TenantId,
+};
 use crate::request::RenderRequest;
 use crate::site::SiteVersion;
 
@@ -160,7 +163,12 @@ pub trait Queue: std::fmt::Debug + Send + Sync {
     async fn release(&self, render: RenderId, token: &LeaseToken, why: HandBack) -> Result<(), LeaseError>;
 
     /// Ends the attempt. Returns the render's new state: a retryable failure with attempts left is `queued`.
-    async fn finish(&self, render: RenderId, token: &LeaseToken, outcome: Outcome) -> Result<Status, LeaseError>;
+    async fn finish(
+        &self,
+        render: RenderId,
+        token: &LeaseToken,
+        outcome: Outcome,
+    ) -> Result<Status, LeaseError>;
 
     /// Cancels a queued render, or asks the holder of a rendering one to stop.
     async fn cancel(&self, render: RenderId) -> Result<Render, ControlError>;
@@ -211,7 +219,12 @@ pub trait Directory: std::fmt::Debug + Send + Sync {
     async fn site(&self, tenant: &TenantId, name: &str) -> Result<Option<SiteVersion>, QueueError>;
 
     /// A version of it, current or not.
-    async fn site_version(&self, tenant: &TenantId, name: &str, version: &str) -> Result<Option<SiteVersion>, QueueError>;
+    async fn site_version(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+        version: &str,
+    ) -> Result<Option<SiteVersion>, QueueError>;
 
     /// All sites of the tenant, each in its current version, by name.
     async fn sites(&self, tenant: &TenantId) -> Result<Vec<SiteVersion>, QueueError>;

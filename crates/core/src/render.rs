@@ -173,7 +173,9 @@ impl Status {
     pub fn on(self, event: Event) -> Result<Self, IllegalTransition> {
         match (self, event) {
             (Self::Queued, Event::Claim) => Ok(Self::Rendering),
-            (Self::Rendering, Event::Requeue) | (Self::Failed | Self::Cancelled, Event::Retry) => Ok(Self::Queued),
+            (Self::Rendering, Event::Requeue) | (Self::Failed | Self::Cancelled, Event::Retry) => {
+                Ok(Self::Queued)
+            }
             (Self::Rendering, Event::Succeed) => Ok(Self::Succeeded),
             (Self::Rendering, Event::Fail) => Ok(Self::Failed),
             (Self::Queued | Self::Rendering, Event::Cancel) => Ok(Self::Cancelled),
@@ -227,7 +229,13 @@ pub struct Failure {
 impl Failure {
     /// A failure that Lastframe itself noticed.
     pub fn new(code: &str, message: impl Into<String>, retryable: bool) -> Self {
-        Self { code: code.into(), name: "RenderError".into(), message: message.into(), stack: None, retryable }
+        Self {
+            code: code.into(),
+            name: "RenderError".into(),
+            message: message.into(),
+            stack: None,
+            retryable,
+        }
     }
 }
 

@@ -209,7 +209,8 @@ pub enum FrameRange {
 
 impl<'de> Deserialize<'de> for FrameRange {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        const SHAPE: &str = "must be a frame number, `[from, to]` or `[from, null]`, of whole numbers from 0 up";
+        const SHAPE: &str =
+            "must be a frame number, `[from, to]` or `[from, null]`, of whole numbers from 0 up";
         let frame = |value: &Value| {
             value.as_u64().and_then(|frame| u32::try_from(frame).ok()).ok_or_else(|| D::Error::custom(SHAPE))
         };
@@ -220,7 +221,9 @@ impl<'de> Deserialize<'de> for FrameRange {
                 [from, to] => {
                     let (from, to) = (frame(from)?, frame(to)?);
                     if from > to {
-                        return Err(D::Error::custom(format!("ends at frame {to}, before it starts at frame {from}")));
+                        return Err(D::Error::custom(format!(
+                            "ends at frame {to}, before it starts at frame {from}"
+                        )));
                     }
                     Ok(Self::Between(from, to))
                 }
@@ -504,11 +507,17 @@ impl RenderRequest {
         let Value::Object(mut fields) = body else {
             return Err(vec![FieldError::new("", "must be a JSON object")]);
         };
-        let ignored: Vec<_> = IGNORED.iter().filter(|name| fields.remove(**name).is_some()).map(|name| (*name).to_owned()).collect();
+        let ignored: Vec<_> = IGNORED
+            .iter()
+            .filter(|name| fields.remove(**name).is_some())
+            .map(|name| (*name).to_owned())
+            .collect();
         let mut errors: Vec<_> = REFUSED
             .iter()
             .filter(|(name, _)| fields.remove(*name).is_some_and(|value| !value.is_null()))
-            .map(|(name, reason)| FieldError::new(format!("/{name}"), format!("cannot be honoured: {reason}")))
+            .map(|(name, reason)| {
+                FieldError::new(format!("/{name}"), format!("cannot be honoured: {reason}"))
+            })
             .collect();
         match serde_path_to_error::deserialize::<_, Self>(Value::Object(fields)) {
             Ok(request) => {
@@ -587,7 +596,12 @@ impl RenderRequest {
         }
         errors.within("/scale", self.scale, f64::MIN_POSITIVE, MAX_SCALE);
         errors.within("/jpegQuality", self.jpeg_quality, 0, 100);
-        errors.within("/timeoutInMilliseconds", self.timeout_in_milliseconds, MIN_DELAY_RENDER_TIMEOUT, u32::MAX);
+        errors.within(
+            "/timeoutInMilliseconds",
+            self.timeout_in_milliseconds,
+            MIN_DELAY_RENDER_TIMEOUT,
+            u32::MAX,
+        );
         errors.within("/forceWidth", self.force_width, 1, MAX_SIDE);
         errors.within("/forceHeight", self.force_height, 1, MAX_SIDE);
         errors.within("/forceFps", self.force_fps, f64::MIN_POSITIVE, 1_000.0);
@@ -628,14 +642,21 @@ impl RenderRequest {
         {
             let known: Vec<_> = rules.audio_codecs.iter().map(|audio| audio.as_str()).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            errors.add("/audioCodec", format!("`{audio}` does not go with the codec `{codec}`, which takes {known}"));
+            errors.add(
+                "/audioCodec",
+                format!("`{audio}` does not go with the codec `{codec}`, which takes {known}"),
+            );
         }
         match (self.crf, rules.crf) {
             (Some(_), None) => errors.add("/crf", format!("the codec `{codec}` has none")),
             (crf, Some((least, most))) => errors.within("/crf", crf, least, most),
             (None, None) => {}
         }
-        errors.unless(self.crf.is_none() || self.video_bitrate.is_none(), "/videoBitrate", "cannot go with `crf`: choose one");
+        errors.unless(
+            self.crf.is_none() || self.video_bitrate.is_none(),
+            "/videoBitrate",
+            "cannot go with `crf`: choose one",
+        );
         errors.unless(
             self.encoding_max_rate.is_none() || self.encoding_buffer_size.is_some(),
             "/encodingMaxRate",
@@ -673,7 +694,10 @@ impl RenderRequest {
             "must be `png` for a transparent pixel format",
         );
         errors.unless(
-            matches!(self.image_format, None | Some(ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::None)),
+            matches!(
+                self.image_format,
+                None | Some(ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::None)
+            ),
             "/imageFormat",
             "must be `jpeg`, `png` or `none` for media",
         );
@@ -693,7 +717,11 @@ impl RenderRequest {
             format!("the codec `{codec}` is nothing but sound"),
         );
         if let (Some(duration), Some(last)) = (self.force_duration_in_frames, self.last_frame()) {
-            errors.unless(last < duration, "/frameRange", format!("ends at frame {last}, of frames 0 to {}", duration - 1));
+            errors.unless(
+                last < duration,
+                "/frameRange",
+                format!("ends at frame {last}, of frames 0 to {}", duration - 1),
+            );
         }
     }
 
@@ -713,7 +741,11 @@ impl RenderRequest {
         ] {
             errors.unless(!given, pointer, "is for media, not for stills");
         }
-        errors.unless(self.image_format != Some(ImageFormat::None), "/imageFormat", "must be `png`, `jpeg`, `webp` or `pdf`");
+        errors.unless(
+            self.image_format != Some(ImageFormat::None),
+            "/imageFormat",
+            "must be `png`, `jpeg`, `webp` or `pdf`",
+        );
         errors.unless(
             self.jpeg_quality.is_none() || self.image_format == Some(ImageFormat::Jpeg),
             "/jpegQuality",
@@ -737,7 +769,11 @@ impl RenderRequest {
                 if pixels.round() % 2.0 != 0.0 {
                     errors.add(
                         pointer,
-                        format!("the {side} would be {} pixels, and {codec} needs an even number: set `{}`", pixels.round(), &pointer[1..]),
+                        format!(
+                            "the {side} would be {} pixels, and {codec} needs an even number: set `{}`",
+                            pixels.round(),
+                            &pointer[1..]
+                        ),
                     );
                 }
             }
@@ -778,7 +814,13 @@ impl Errors {
         }
     }
 
-    fn within<T: Copy + PartialOrd + std::fmt::Display>(&mut self, pointer: &str, value: Option<T>, least: T, most: T) {
+    fn within<T: Copy + PartialOrd + std::fmt::Display>(
+        &mut self,
+        pointer: &str,
+        value: Option<T>,
+        least: T,
+        most: T,
+    ) {
         if let Some(value) = value
             && !(least..=most).contains(&value)
         {
@@ -832,7 +874,8 @@ mod tests {
         for (name, value) in [("composition", "main"), ("serveUrl", "site")] {
             fields.as_object_mut().unwrap().entry(name).or_insert_with(|| value.into());
         }
-        RenderRequest::parse(fields, kind).map_err(|errors| errors.into_iter().map(|error| error.pointer).collect())
+        RenderRequest::parse(fields, kind)
+            .map_err(|errors| errors.into_iter().map(|error| error.pointer).collect())
     }
 
     fn pointers(fields: Value) -> Vec<String> {
@@ -876,7 +919,10 @@ mod tests {
             assert_eq!(pointers(fields.clone()), [pointer], "{fields}");
         }
         assert_eq!(RenderRequest::parse(json!([]), Kind::Media).unwrap_err()[0].pointer, "");
-        assert_eq!(RenderRequest::parse(json!({"composition": "a"}), Kind::Media).unwrap_err()[0].pointer, "/serveUrl");
+        assert_eq!(
+            RenderRequest::parse(json!({"composition": "a"}), Kind::Media).unwrap_err()[0].pointer,
+            "/serveUrl"
+        );
     }
 
     #[test]
@@ -927,7 +973,11 @@ mod tests {
         };
         let check = |fields| {
             let (request, _) = parse(fields, Kind::Media).unwrap();
-            request.check_against(&composition, Kind::Media).into_iter().map(|error| error.pointer).collect::<Vec<_>>()
+            request
+                .check_against(&composition, Kind::Media)
+                .into_iter()
+                .map(|error| error.pointer)
+                .collect::<Vec<_>>()
         };
         assert_eq!(check(json!({})), ["/forceWidth"]);
         assert_eq!(check(json!({"forceWidth": 64, "forceHeight": 49})), ["/forceHeight"]);

@@ -70,7 +70,8 @@ pub fn verify(
     probe: &Probe,
     size_in_bytes: u64,
 ) -> Result<Output, Failure> {
-    let incomplete = |why: String| Failure::new("output_incomplete", format!("the file was written, but {why}"), true);
+    let incomplete =
+        |why: String| Failure::new("output_incomplete", format!("the file was written, but {why}"), true);
     if size_in_bytes == 0 {
         return Err(incomplete("it is empty".into()));
     }
@@ -99,7 +100,10 @@ pub fn verify(
         if kind == Kind::Media {
             let counted = video.nb_read_packets.as_deref().and_then(|text| text.parse().ok());
             if counted != Some(expected.frame_count) {
-                let counted = counted.map_or_else(|| "no frames that can be counted".into(), |count: u32| format!("{count} frames"));
+                let counted = counted.map_or_else(
+                    || "no frames that can be counted".into(),
+                    |count: u32| format!("{count} frames"),
+                );
                 return Err(incomplete(format!("it has {counted}, not {}", expected.frame_count)));
             }
             output.frame_count = counted;
@@ -115,8 +119,12 @@ pub fn verify(
                 output.duration_in_seconds = Some(duration);
             }
             duration => {
-                let duration = duration.map_or_else(|| "no known length".into(), |seconds| format!("{seconds:.2} s"));
-                return Err(incomplete(format!("it has {duration}, not {:.2} s", expected.duration_in_seconds)));
+                let duration =
+                    duration.map_or_else(|| "no known length".into(), |seconds| format!("{seconds:.2} s"));
+                return Err(incomplete(format!(
+                    "it has {duration}, not {:.2} s",
+                    expected.duration_in_seconds
+                )));
             }
         }
     }
@@ -134,7 +142,8 @@ mod tests {
     use super::*;
     use crate::request::Codec;
 
-    const EXPECTED: Expected = Expected { frame_count: 150, width: 1920, height: 1080, duration_in_seconds: 5.0 };
+    const EXPECTED: Expected =
+        Expected { frame_count: 150, width: 1920, height: 1080, duration_in_seconds: 5.0 };
 
     fn check(codec: Codec, probe: serde_json::Value) -> Result<Output, String> {
         let request = RenderRequest { codec: Some(codec), ..RenderRequest::default() };
@@ -144,9 +153,7 @@ mod tests {
 
     #[test]
     fn a_video_must_have_every_frame_in_the_right_size() {
-        let video = |width: u32, packets: &str| {
-            json!({"streams": [{"codec_type": "audio"}, {"codec_type": "video", "width": width, "height": 1080, "nb_read_packets": packets}]})
-        };
+        let video = |width: u32, packets: &str| json!({"streams": [{"codec_type": "audio"}, {"codec_type": "video", "width": width, "height": 1080, "nb_read_packets": packets}]});
         assert_eq!(check(Codec::H264, video(1920, "150")).unwrap().frame_count, Some(150));
         for (probe, why) in [
             (video(1920, "149"), "149 frames, not 150"),
@@ -163,9 +170,12 @@ mod tests {
 
     #[test]
     fn sound_must_have_its_length() {
-        let audio = |duration: &str| json!({"streams": [{"codec_type": "audio"}], "format": {"duration": duration}});
+        let audio =
+            |duration: &str| json!({"streams": [{"codec_type": "audio"}], "format": {"duration": duration}});
         assert_eq!(check(Codec::Mp3, audio("5.06")).unwrap().duration_in_seconds, Some(5.06));
-        for (probe, why) in [(audio("4.5"), "4.50 s, not 5.00 s"), (audio("?"), "no known length"), (json!({}), "no sound")] {
+        for (probe, why) in
+            [(audio("4.5"), "4.50 s, not 5.00 s"), (audio("?"), "no known length"), (json!({}), "no sound")]
+        {
             let error = check(Codec::Mp3, probe).unwrap_err();
             assert!(error.contains(why), "{error}");
         }

@@ -63,10 +63,19 @@ impl App {
             tracing::info!(files = removed, "removed what attempts had left that did not finish");
         }
         let logs = Logs::new(folder.join("logs"), Arc::clone(&clock));
-        let renderer = Arc::new(LocalRenderer::new(renderer_options(&config, &folder)?, logs.clone())?);
-        let sites = Sites::open(folder.join("sites"), folder.join("incoming"), Arc::clone(&renderer), config.max_bundle)?;
+        let renderer = LocalRenderer::new(renderer_options(&config, &folder)?, logs.clone());
+        let renderer =
+            Arc::new(renderer.context("cannot take over the scratch space of an earlier process")?);
+        let sites = Sites::open(
+            folder.join("sites"),
+            folder.join("incoming"),
+            Arc::clone(&renderer),
+            config.max_bundle,
+        )?;
 
-        let listener = TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .with_context(|| format!("cannot listen on {}", config.listen))?;
         let address = listener.local_addr()?;
         let shutdown = Shutdown::default();
         let (stopping, close) = (CancellationToken::new(), CancellationToken::new());
@@ -83,7 +92,8 @@ impl App {
             stopping: stopping.clone(),
         };
         let closing = close.clone();
-        let server = axum::serve(listener, http::router(api)).with_graceful_shutdown(closing.cancelled_owned());
+        let server =
+            axum::serve(listener, http::router(api)).with_graceful_shutdown(closing.cancelled_owned());
         let server = tokio::spawn(server.into_future());
         let worker = Arc::new(Worker {
             queue: Arc::clone(&store) as Arc<dyn ports::Queue>,
@@ -91,7 +101,11 @@ impl App {
             renderer: Arc::clone(&renderer) as Arc<dyn ports::Renderer>,
             outputs,
             options: lastframe_worker::Options {
-                name: format!("{}-{}", rustix::system::uname().nodename().to_string_lossy(), std::process::id()),
+                name: format!(
+                    "{}-{}",
+                    rustix::system::uname().nodename().to_string_lossy(),
+                    std::process::id()
+                ),
                 concurrency: config.concurrency,
                 timeout: config.timeout,
                 heartbeat: (config.lease / 6).min(Duration::from_secs(1)),
@@ -102,7 +116,18 @@ impl App {
         let housekeeping = tokio::spawn(keep_house(store, Arc::clone(&renderer), close.clone()));
         folder.announce(address)?;
         let data = folder.path().to_owned();
-        Ok(Self { address, data, shutdown, stopping, worker, housekeeping, server, close, renderer, _folder: folder })
+        Ok(Self {
+            address,
+            data,
+            shutdown,
+            stopping,
+            worker,
+            housekeeping,
+            server,
+            close,
+            renderer,
+            _folder: folder,
+        })
     }
 
     /// Stops taking renders, lets those that run finish within the grace time or hands them back, and ends.

@@ -59,7 +59,10 @@ impl Client {
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, Failed> {
         let response = request.send().await.map_err(|error| {
             let exit = if error.is_connect() { Exit::Unreachable } else { Exit::Internal };
-            let context = format!("no answer from {} (start one with `lastframe serve`, or name one with --server)", self.server);
+            let context = format!(
+                "no answer from {} (start one with `lastframe serve`, or name one with --server)",
+                self.server
+            );
             Failed { exit, error: anyhow::Error::new(error).context(context) }
         })?;
         if response.status().is_success() {
@@ -71,7 +74,12 @@ impl Client {
     }
 
     pub(crate) async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Failed> {
-        Ok(self.send(request).await?.json().await.context("the server answers what this program does not know")?)
+        Ok(self
+            .send(request)
+            .await?
+            .json()
+            .await
+            .context("the server answers what this program does not know")?)
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failed> {
@@ -86,8 +94,12 @@ impl Client {
     pub(crate) async fn download(&self, path: &str, to: &Path) -> Result<u64, Failed> {
         use tokio::io::AsyncWriteExt as _;
         let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-        let part = tempfile::Builder::new().prefix(".lastframe-").tempfile_in(folder).with_context(|| format!("cannot write in {}", folder.display()))?;
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        let part = tempfile::Builder::new()
+            .prefix(".lastframe-")
+            .tempfile_in(folder)
+            .with_context(|| format!("cannot write in {}", folder.display()))?;
         let mut file = tokio::fs::File::from_std(part.reopen()?);
         let mut response = self.send(self.request(Method::GET, path)).await?;
         let mut size = 0;

@@ -141,13 +141,19 @@ impl Config {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let concurrency = flags.concurrency.or(file.render.concurrency).unwrap_or_else(|| fitting(cores));
         anyhow::ensure!(concurrency > 0, "render.concurrency must be at least 1");
-        let browser = flags.browser.or(file.render.browser).or_else(|| BROWSERS.iter().find_map(|name| on_path(name)));
+        let browser =
+            flags.browser.or(file.render.browser).or_else(|| BROWSERS.iter().find_map(|name| on_path(name)));
         if let Some(browser) = &browser {
-            anyhow::ensure!(browser.is_file(), "the browser {} does not exist (LASTFRAME_BROWSER)", browser.display());
+            anyhow::ensure!(
+                browser.is_file(),
+                "the browser {} does not exist (LASTFRAME_BROWSER)",
+                browser.display()
+            );
         }
         let node = match file.render.node {
             Some(node) => node,
-            None => on_path("node").context("Node is not on PATH: install Node 20 or later (https://nodejs.org)")?,
+            None => on_path("node")
+                .context("Node is not on PATH: install Node 20 or later (https://nodejs.org)")?,
         };
         let lease = file.queue.lease.unwrap_or(Duration::from_secs(30));
         anyhow::ensure!(lease >= Duration::from_secs(1), "queue.lease must be at least 1s");
@@ -209,24 +215,28 @@ fn fitting(cores: usize) -> usize {
         let line = meminfo.lines().find(|line| line.starts_with("MemAvailable:"))?;
         line.split_whitespace().nth(1)?.parse::<u64>().ok()
     });
-    let by_memory = available.map_or(cores, |kib| usize::try_from(kib * 1024 / MEMORY_PER_RENDER).unwrap_or(cores));
+    let by_memory =
+        available.map_or(cores, |kib| usize::try_from(kib * 1024 / MEMORY_PER_RENDER).unwrap_or(cores));
     cores.min(by_memory).max(1)
 }
 
 fn on_path(name: &str) -> Option<PathBuf> {
     use std::os::unix::fs::PermissionsExt as _;
-    std::env::split_paths(&std::env::var_os("PATH")?)
-        .map(|folder| folder.join(name))
-        .find(|file| file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0))
+    std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(name)).find(|file| {
+        file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    })
 }
 
 /// Reads a time with its unit: `30s`, `5m`, `1h 30m`.
 fn duration(text: &str) -> Result<Duration, String> {
-    let span: jiff::SignedDuration = text.parse().map_err(|_| format!("`{text}` is not a time such as 30s, 5m or 1h"))?;
+    let span: jiff::SignedDuration =
+        text.parse().map_err(|_| format!("`{text}` is not a time such as 30s, 5m or 1h"))?;
     Duration::try_from(span).map_err(|_| "must not be negative".into())
 }
 
-fn optional_duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+fn optional_duration<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(deserializer)?;
     duration(&text).map(Some).map_err(serde::de::Error::custom)
 }
@@ -251,9 +261,14 @@ mod tests {
     #[test]
     fn flags_come_before_the_file() {
         let data = tempfile::tempdir().unwrap();
-        std::fs::write(data.path().join("lastframe.toml"), "listen = \"127.0.0.1:1\"\n[render]\nconcurrency = 3").unwrap();
+        std::fs::write(
+            data.path().join("lastframe.toml"),
+            "listen = \"127.0.0.1:1\"\n[render]\nconcurrency = 3",
+        )
+        .unwrap();
         let listen = Some(SocketAddr::from(([127, 0, 0, 1], 2)));
-        let config = Config::load(Flags { data: Some(data.path().into()), listen, ..Flags::default() }).unwrap();
+        let config =
+            Config::load(Flags { data: Some(data.path().into()), listen, ..Flags::default() }).unwrap();
         assert_eq!((config.listen.port(), config.concurrency), (2, 3));
     }
 }

@@ -23,13 +23,17 @@ impl DataFolder {
             .mode(0o700)
             .create(path)
             .with_context(|| format!("cannot make the data folder {}", path.display()))?;
-        let path = path.canonicalize().with_context(|| format!("cannot open the data folder {}", path.display()))?;
+        let path =
+            path.canonicalize().with_context(|| format!("cannot open the data folder {}", path.display()))?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700))?;
         let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(path.join("lock"))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                anyhow::bail!("another lastframe server has the data folder {}: stop it, or use another --data", path.display())
+                anyhow::bail!(
+                    "another lastframe server has the data folder {}: stop it, or use another --data",
+                    path.display()
+                )
             }
             Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the data folder"),
         }
@@ -48,7 +52,11 @@ impl DataFolder {
     }
 
     /// The secret in that file, or a new one, which only this user can read.
-    pub(crate) fn secret(&self, name: &str, make: impl FnOnce() -> anyhow::Result<String>) -> anyhow::Result<String> {
+    pub(crate) fn secret(
+        &self,
+        name: &str,
+        make: impl FnOnce() -> anyhow::Result<String>,
+    ) -> anyhow::Result<String> {
         let path = self.join(name);
         match std::fs::read_to_string(&path) {
             Ok(secret) => Ok(secret),

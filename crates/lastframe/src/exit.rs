@@ -23,7 +23,8 @@ pub(crate) enum Exit {
 }
 
 /// The codes, for `--help`.
-pub(crate) const TEACH: &str = "Exit codes: 0 done, 1 the render failed or was cancelled, 2 wrong usage, 3 refused by the server,
+pub(crate) const TEACH: &str =
+    "Exit codes: 0 done, 1 the render failed or was cancelled, 2 wrong usage, 3 refused by the server,
 4 no server answers, 5 any other fault, 130 interrupted.";
 
 impl From<Exit> for ExitCode {

@@ -40,7 +40,12 @@ pub(crate) struct Sites {
 
 impl Sites {
     /// Empties `incoming`: what a crash left there was never taken in.
-    pub(crate) fn open(folder: PathBuf, incoming: PathBuf, renderer: Arc<LocalRenderer>, max_size: u64) -> io::Result<Self> {
+    pub(crate) fn open(
+        folder: PathBuf,
+        incoming: PathBuf,
+        renderer: Arc<LocalRenderer>,
+        max_size: u64,
+    ) -> io::Result<Self> {
         std::fs::remove_dir_all(&incoming)?;
         std::fs::create_dir(&incoming)?;
         Ok(Self { folder, incoming, renderer, max_size })
@@ -73,9 +78,18 @@ impl Sites {
             Ok((version, target, size))
         });
         let (version, bundle, size_in_bytes) = unpacked.await.map_err(io::Error::other)??;
-        let compositions = self.renderer.compositions(&bundle, &renderer).await.map_err(BundleError::Remotion)?;
+        let compositions =
+            self.renderer.compositions(&bundle, &renderer).await.map_err(BundleError::Remotion)?;
         let renderer = renderer.to_string_lossy().into_owned();
-        Ok(SiteVersion { name, version, remotion_version, renderer, size_in_bytes, compositions, created_at: now })
+        Ok(SiteVersion {
+            name,
+            version,
+            remotion_version,
+            renderer,
+            size_in_bytes,
+            compositions,
+            created_at: now,
+        })
     }
 
     /// Removes the files of versions that no site uses any more.
@@ -133,11 +147,18 @@ fn unpack(archive: &File, into: &Path, max_size: u64) -> Result<u64, BundleError
                 file.flush()?;
                 file.sync_all()?;
             }
-            other => return Err(BundleError::Invalid(format!("{} is neither file nor folder but {other:?}", path.display()))),
+            other => {
+                return Err(BundleError::Invalid(format!(
+                    "{} is neither file nor folder but {other:?}",
+                    path.display()
+                )));
+            }
         }
     }
     if !into.join("index.html").is_file() {
-        return Err(BundleError::Invalid("no index.html at its top: make it with `npx remotion bundle`".into()));
+        return Err(BundleError::Invalid(
+            "no index.html at its top: make it with `npx remotion bundle`".into(),
+        ));
     }
     Ok(size)
 }
@@ -150,7 +171,8 @@ fn content_hash(folder: &Path) -> io::Result<String> {
     let mut hash = Sha256::new();
     let mut chunk = vec![0; 64 << 10];
     for file in files {
-        let name = file.strip_prefix(folder).map_err(io::Error::other)?.as_os_str().as_encoded_bytes().to_vec();
+        let name =
+            file.strip_prefix(folder).map_err(io::Error::other)?.as_os_str().as_encoded_bytes().to_vec();
         let mut content = File::open(&file)?;
         // Lengths before texts, so that no two bundles spell the same bytes.
         hash.update((name.len() as u64).to_le_bytes());
@@ -186,7 +208,8 @@ mod tests {
 
     fn archive(entries: &[(&str, &[u8], tar::EntryType)]) -> tempfile::NamedTempFile {
         let mut file = tempfile::NamedTempFile::new().unwrap();
-        let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(&mut file, flate2::Compression::fast()));
+        let mut tar =
+            tar::Builder::new(flate2::write::GzEncoder::new(&mut file, flate2::Compression::fast()));
         for (path, content, kind) in entries {
             let mut header = tar::Header::new_gnu();
             // Written past the library's own checks, as somebody who means harm would.

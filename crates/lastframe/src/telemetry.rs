@@ -16,7 +16,8 @@ pub(crate) enum LogFormat {
 /// Starts logging. `LASTFRAME_LOG` filters, in the form of `tracing`'s directives (`info`, `lastframe=debug`).
 pub(crate) fn start(format: LogFormat) {
     let filter = EnvFilter::try_from_env("LASTFRAME_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let logs =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     let started = match format {
         LogFormat::Text => logs.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
         LogFormat::Json => logs.json().flatten_event(true).try_init(),

@@ -26,7 +26,12 @@ pub(crate) struct Claimed {
 }
 
 /// Leases the next render under `token` until `deadline` on the monotonic clock.
-pub(crate) fn claim(tx: &mut Tx<'_>, worker: &str, token: &str, deadline: i64) -> rusqlite::Result<Option<Claimed>> {
+pub(crate) fn claim(
+    tx: &mut Tx<'_>,
+    worker: &str,
+    token: &str,
+    deadline: i64,
+) -> rusqlite::Result<Option<Claimed>> {
     let next = tx
         .db
         .prepare_cached(NEXT)?

@@ -12,7 +12,9 @@ const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_queue.sql")];
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The database was written by a newer Lastframe.
-    #[error("the database has schema version {found}, this program knows up to {known}: use a newer Lastframe")]
+    #[error(
+        "the database has schema version {found}, this program knows up to {known}: use a newer Lastframe"
+    )]
     NewerSchema {
         /// The version it has.
         found: u32,

@@ -17,7 +17,9 @@ pub(crate) fn cancel(tx: &mut Tx<'_>, id: RenderId) -> Result<Render, ControlErr
     if render.status == Status::Rendering {
         // Its holder ends it, or the sweep when the holder is gone: the state changes only then.
         tx.db
-            .prepare_cached("UPDATE render SET cancel_requested_at = coalesce(cancel_requested_at, ?2) WHERE seq = ?1")
+            .prepare_cached(
+                "UPDATE render SET cancel_requested_at = coalesce(cancel_requested_at, ?2) WHERE seq = ?1",
+            )
             .and_then(|mut sql| sql.execute(params![render.seq, tx.now]))
             .map_err(storage)?;
     } else {

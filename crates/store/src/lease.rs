@@ -2,7 +2,8 @@
 
 use lastframe_core::ports::{LeaseError, QueueError};
 use lastframe_core::{
-    Checkpoint, Event, Extended, Failure, HandBack, LeaseToken, Outcome, Output, Progress, RenderId, RetryPolicy, Status,
+    Checkpoint, Event, Extended, Failure, HandBack, LeaseToken, Outcome, Output, Progress, RenderId,
+    RetryPolicy, Status,
 };
 use rusqlite::{OptionalExtension, params};
 
@@ -74,7 +75,12 @@ pub(crate) fn extend(
     Ok(Extended { cancel_requested })
 }
 
-pub(crate) fn release(tx: &mut Tx<'_>, render: RenderId, token: &LeaseToken, why: &HandBack) -> Result<(), LeaseError> {
+pub(crate) fn release(
+    tx: &mut Tx<'_>,
+    render: RenderId,
+    token: &LeaseToken,
+    why: &HandBack,
+) -> Result<(), LeaseError> {
     let held = fenced(tx, render, token)?;
     if held.cancel_requested {
         end(tx, &held, Event::Cancel, None, Some(&cancelled()))?;
@@ -100,7 +106,9 @@ pub(crate) fn finish(
         Outcome::Succeeded(output) => end(tx, &held, Event::Succeed, Some(output), None)?,
         Outcome::Cancelled => end(tx, &held, Event::Cancel, None, Some(&cancelled()))?,
         // Asked to stop, and it broke instead of stopping: what was asked for has come about.
-        Outcome::Failed(_) if held.cancel_requested => end(tx, &held, Event::Cancel, None, Some(&cancelled()))?,
+        Outcome::Failed(_) if held.cancel_requested => {
+            end(tx, &held, Event::Cancel, None, Some(&cancelled()))?
+        }
         Outcome::Failed(failure) if failure.retryable && held.attempt < held.max_attempts => {
             let delay = policy.delay(held.attempt, tx.rng);
             let run_at = tx.now + i64::try_from(delay.as_millis()).unwrap_or(i64::MAX / 2);
@@ -124,7 +132,10 @@ pub(crate) fn lose(tx: &mut Tx<'_>, seq: i64, policy: RetryPolicy) -> Result<(),
     } else if held.lost + 1 >= policy.max_lost {
         let failure = Failure::new(
             "worker_lost",
-            format!("its worker died {} times in a row while rendering it, so it is not tried again", held.lost + 1),
+            format!(
+                "its worker died {} times in a row while rendering it, so it is not tried again",
+                held.lost + 1
+            ),
             false,
         );
         end(tx, &held, Event::Fail, None, Some(&failure))?;
@@ -210,7 +221,12 @@ fn end(
     Ok(status)
 }
 
-fn close_attempt(tx: &mut Tx<'_>, seq: i64, outcome: &str, failure: Option<&Failure>) -> Result<(), QueueError> {
+fn close_attempt(
+    tx: &mut Tx<'_>,
+    seq: i64,
+    outcome: &str,
+    failure: Option<&Failure>,
+) -> Result<(), QueueError> {
     let error = failure.map(to_json).transpose()?;
     tx.db
         .prepare_cached(

@@ -24,13 +24,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use lastframe_core::ports::{
-    Changes, ControlError, Directory, Filter, IdempotencyKey, LeaseError, NewRender, Position, Queue, QueueError,
-    RemoveSiteError, SubmitError, Submitted,
+    Changes, ControlError, Directory, Filter, IdempotencyKey, LeaseError, NewRender, Position, Queue,
+    QueueError, RemoveSiteError, SubmitError, Submitted,
 };
 use lastframe_core::site::SiteVersion;
 use lastframe_core::{
-    Attempt, Checkpoint, Clock, Extended, Failure, HandBack, Lease, LeaseToken, Outcome, Progress, Render, RenderId, RenderRequest, RetryPolicy,
-    Status, TenantId,
+    Attempt, Checkpoint, Clock, Extended, Failure, HandBack, Lease, LeaseToken, Outcome, Progress, Render,
+    RenderId, RenderRequest, RetryPolicy, Status, TenantId,
 };
 use rusqlite::Connection;
 use tokio::sync::{Notify, Semaphore, broadcast};
@@ -97,7 +97,10 @@ impl Store {
         let policy = store.options.retry;
         let lost = store.writer.run(move |tx| sweep::recover(tx, policy)).await?;
         if lost > 0 {
-            tracing::info!(renders = lost, "renders that were under way when the last process ended are queued again");
+            tracing::info!(
+                renders = lost,
+                "renders that were under way when the last process ended are queued again"
+            );
         }
         Ok(store)
     }
@@ -125,7 +128,8 @@ impl Store {
     }
 
     async fn claim_now(&self, worker: &str) -> Result<Option<Lease>, QueueError> {
-        let (worker, token, deadline) = (worker.to_owned(), self.next_token(), self.monotonic(self.options.lease));
+        let (worker, token, deadline) =
+            (worker.to_owned(), self.next_token(), self.monotonic(self.options.lease));
         let (duration, policy) = (self.options.lease, self.options.retry);
         self.writer
             .run(move |tx| {
@@ -135,11 +139,18 @@ impl Store {
                     let render = read::expect(tx.db, id)?;
                     let checkpoint = read::checkpoint(tx.db, claimed.seq)?;
                     match read::request(tx.db, claimed.seq)? {
-                        Ok(request) => return Ok(Some(Lease { render, request, token, duration, checkpoint })),
+                        Ok(request) => {
+                            return Ok(Some(Lease { render, request, token, duration, checkpoint }));
+                        }
                         // Left where it is it would be next for ever, and no render behind it would be made.
                         Err(error) => {
-                            let failure = Failure::new("request_unreadable", format!("this version of Lastframe cannot read the request: {error}"), false);
-                            lease::finish(tx, id, &token, &Outcome::Failed(failure), policy).map_err(storage)?;
+                            let failure = Failure::new(
+                                "request_unreadable",
+                                format!("this version of Lastframe cannot read the request: {error}"),
+                                false,
+                            );
+                            lease::finish(tx, id, &token, &Outcome::Failed(failure), policy)
+                                .map_err(storage)?;
                         }
                     }
                 }
@@ -187,7 +198,9 @@ impl Queue for Store {
         checkpoint: Option<Checkpoint>,
     ) -> Result<Extended, LeaseError> {
         let (token, deadline) = (token.clone(), self.monotonic(self.options.lease));
-        self.writer.run(move |tx| lease::extend(tx, render, &token, deadline, progress, checkpoint.as_ref())).await
+        self.writer
+            .run(move |tx| lease::extend(tx, render, &token, deadline, progress, checkpoint.as_ref()))
+            .await
     }
 
     async fn release(&self, render: RenderId, token: &LeaseToken, why: HandBack) -> Result<(), LeaseError> {
@@ -195,7 +208,12 @@ impl Queue for Store {
         self.writer.run(move |tx| lease::release(tx, render, &token, &why)).await
     }
 
-    async fn finish(&self, render: RenderId, token: &LeaseToken, outcome: Outcome) -> Result<Status, LeaseError> {
+    async fn finish(
+        &self,
+        render: RenderId,
+        token: &LeaseToken,
+        outcome: Outcome,
+    ) -> Result<Status, LeaseError> {
         let (token, policy) = (token.clone(), self.options.retry);
         self.writer.run(move |tx| lease::finish(tx, render, &token, &outcome, policy)).await
     }
@@ -234,7 +252,9 @@ impl Queue for Store {
     }
 
     fn changes(&self) -> Changes {
-        Box::pin(BroadcastStream::new(self.signals.changes.subscribe()).filter_map(async |change| change.ok()))
+        Box::pin(
+            BroadcastStream::new(self.signals.changes.subscribe()).filter_map(async |change| change.ok()),
+        )
     }
 }
 
@@ -250,7 +270,12 @@ impl Directory for Store {
         self.readers.run(move |db| site::get(db, &tenant, &name, None).map_err(storage)).await
     }
 
-    async fn site_version(&self, tenant: &TenantId, name: &str, version: &str) -> Result<Option<SiteVersion>, QueueError> {
+    async fn site_version(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+        version: &str,
+    ) -> Result<Option<SiteVersion>, QueueError> {
         let (tenant, name, version) = (tenant.clone(), name.to_owned(), version.to_owned());
         self.readers.run(move |db| site::get(db, &tenant, &name, Some(&version)).map_err(storage)).await
     }
@@ -291,7 +316,8 @@ impl Readers {
             let lock = || idle.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(connection) = lock().pop() else { return Err(storage(rusqlite::Error::InvalidQuery)) };
             // One snapshot for all that the question reads: what a commit changed in between does not mix in.
-            let answer = connection.unchecked_transaction().map_err(storage).and_then(|snapshot| question(&snapshot));
+            let answer =
+                connection.unchecked_transaction().map_err(storage).and_then(|snapshot| question(&snapshot));
             lock().push(connection);
             drop(permit);
             answer

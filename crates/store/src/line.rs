@@ -14,13 +14,17 @@ pub(crate) fn enqueue(tx: &mut Tx<'_>, seq: i64, tenant: i64, group: Option<&str
     match group {
         Some(group) => {
             tx.db
-                .prepare_cached("INSERT INTO render_group (tenant_id, name) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
+                .prepare_cached(
+                    "INSERT INTO render_group (tenant_id, name) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+                )?
                 .execute(params![tenant, group])?;
             settle(tx, tenant, group)
         }
         None => {
-            let run_at: i64 =
-                tx.db.prepare_cached("SELECT run_at FROM render WHERE seq = ?1")?.query_row([seq], |row| row.get(0))?;
+            let run_at: i64 = tx
+                .db
+                .prepare_cached("SELECT run_at FROM render WHERE seq = ?1")?
+                .query_row([seq], |row| row.get(0))?;
             let gate = if run_at > tx.now { Gate::Delayed } else { Gate::Open };
             set_gate(tx, seq, gate)
         }
@@ -31,8 +35,12 @@ pub(crate) fn enqueue(tx: &mut Tx<'_>, seq: i64, tenant: i64, group: Option<&str
 pub(crate) fn settle(tx: &mut Tx<'_>, tenant: i64, group: &str) -> rusqlite::Result<()> {
     let Some((head, paused, held)) = tx
         .db
-        .prepare_cached("SELECT head, paused, held_by IS NOT NULL FROM render_group WHERE tenant_id = ?1 AND name = ?2")?
-        .query_row(params![tenant, group], |row| Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, bool>(1)?, row.get::<_, bool>(2)?)))
+        .prepare_cached(
+            "SELECT head, paused, held_by IS NOT NULL FROM render_group WHERE tenant_id = ?1 AND name = ?2",
+        )?
+        .query_row(params![tenant, group], |row| {
+            Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, bool>(1)?, row.get::<_, bool>(2)?))
+        })
         .optional()?
     else {
         return Ok(());

@@ -8,9 +8,11 @@ use crate::row::{self, COLUMNS, Gate};
 use crate::writer::storage;
 
 pub(crate) fn get(db: &Connection, id: RenderId) -> Result<Option<Render>, QueueError> {
-    db.prepare_cached(&format!("SELECT {COLUMNS} FROM render JOIN tenant ON tenant.id = tenant_id WHERE render.id = ?1"))
-        .and_then(|mut sql| sql.query_row([id.to_string()], row::render).optional())
-        .map_err(storage)
+    db.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM render JOIN tenant ON tenant.id = tenant_id WHERE render.id = ?1"
+    ))
+    .and_then(|mut sql| sql.query_row([id.to_string()], row::render).optional())
+    .map_err(storage)
 }
 
 /// A render that must be there, because the transaction it is read in has just touched it.
@@ -18,7 +20,10 @@ pub(crate) fn expect(db: &Connection, id: RenderId) -> Result<Render, QueueError
     get(db, id)?.ok_or_else(|| storage(rusqlite::Error::QueryReturnedNoRows))
 }
 
-pub(crate) fn request(db: &Connection, seq: i64) -> Result<Result<RenderRequest, serde_json::Error>, QueueError> {
+pub(crate) fn request(
+    db: &Connection,
+    seq: i64,
+) -> Result<Result<RenderRequest, serde_json::Error>, QueueError> {
     let body: String = db
         .prepare_cached("SELECT body FROM request WHERE seq = ?1")
         .and_then(|mut sql| sql.query_row([seq], |row| row.get(0)))
@@ -109,7 +114,11 @@ pub(crate) fn position(db: &Connection, id: RenderId) -> Result<Option<Position>
                 "SELECT count(*) FROM (SELECT 1 FROM render INDEXED BY render_line
                  WHERE tenant_id = ?1 AND group_name = ?2 AND status = 'queued' AND seq < ?3 LIMIT ?4)",
             )
-            .and_then(|mut sql| sql.query_row(params![queued.tenant, group, queued.seq, Position::COUNTED_UP_TO], |row| row.get(0))),
+            .and_then(|mut sql| {
+                sql.query_row(params![queued.tenant, group, queued.seq, Position::COUNTED_UP_TO], |row| {
+                    row.get(0)
+                })
+            }),
         None => db
             .prepare_cached(
                 "SELECT count(*) FROM (
@@ -119,7 +128,10 @@ pub(crate) fn position(db: &Connection, id: RenderId) -> Result<Option<Position>
                     LIMIT ?4)",
             )
             .and_then(|mut sql| {
-                sql.query_row(params![queued.tenant, queued.priority, queued.seq, Position::COUNTED_UP_TO], |row| row.get(0))
+                sql.query_row(
+                    params![queued.tenant, queued.priority, queued.seq, Position::COUNTED_UP_TO],
+                    |row| row.get(0),
+                )
             }),
     }
     .map_err(storage)?;
@@ -128,7 +140,9 @@ pub(crate) fn position(db: &Connection, id: RenderId) -> Result<Option<Position>
             "SELECT render.id FROM render_group JOIN render ON render.seq = {column}
              WHERE render_group.tenant_id = ?1 AND name = ?2"
         ))
-        .and_then(|mut sql| sql.query_row(params![queued.tenant, queued.group], |row| row.get::<_, String>(0)).optional())
+        .and_then(|mut sql| {
+            sql.query_row(params![queued.tenant, queued.group], |row| row.get::<_, String>(0)).optional()
+        })
         .map_err(storage)?
         .map(|text| row::id(&text))
         .transpose()
@@ -137,7 +151,9 @@ pub(crate) fn position(db: &Connection, id: RenderId) -> Result<Option<Position>
         gate if gate == Gate::Delayed as i64 => Some(Blocked::Delayed { run_at: queued.run_at }),
         gate if gate == Gate::Group as i64 => head("head")?.map(|render_id| Blocked::Group { render_id }),
         gate if gate == Gate::Paused as i64 => Some(Blocked::GroupPaused),
-        gate if gate == Gate::Held as i64 => head("held_by")?.map(|render_id| Blocked::GroupHeld { render_id }),
+        gate if gate == Gate::Held as i64 => {
+            head("held_by")?.map(|render_id| Blocked::GroupHeld { render_id })
+        }
         _ => None,
     };
     Ok(Some(Position { position: (ahead + 1).min(Position::COUNTED_UP_TO), blocked_by }))

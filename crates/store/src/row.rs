@@ -60,14 +60,19 @@ pub(crate) fn render(row: &Row<'_>) -> rusqlite::Result<Render> {
 }
 
 /// Reads a column of text that has a form.
-pub(crate) fn parsed<T: std::str::FromStr<Err: ToString>>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+pub(crate) fn parsed<T: std::str::FromStr<Err: ToString>>(
+    row: &Row<'_>,
+    column: usize,
+) -> rusqlite::Result<T> {
     row.get_ref(column)?.as_str()?.parse().map_err(|error: T::Err| malformed(column, error.to_string()))
 }
 
 /// Reads a column of milliseconds.
 pub(crate) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
     row.get::<_, Option<i64>>(column)?
-        .map(|millis| Timestamp::from_millisecond(millis).map_err(|error| malformed(column, error.to_string())))
+        .map(|millis| {
+            Timestamp::from_millisecond(millis).map_err(|error| malformed(column, error.to_string()))
+        })
         .transpose()
 }
 

@@ -29,7 +29,12 @@ pub(crate) fn put(tx: &mut Tx<'_>, tenant: &TenantId, site: &SiteVersion) -> Res
 }
 
 /// The version asked for, else the current one.
-pub(crate) fn get(db: &Connection, tenant: &TenantId, name: &str, version: Option<&str>) -> rusqlite::Result<Option<SiteVersion>> {
+pub(crate) fn get(
+    db: &Connection,
+    tenant: &TenantId,
+    name: &str,
+    version: Option<&str>,
+) -> rusqlite::Result<Option<SiteVersion>> {
     Ok(db
         .prepare_cached(
             "SELECT body FROM site JOIN tenant ON tenant.id = tenant_id

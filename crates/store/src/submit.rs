@@ -53,7 +53,9 @@ fn known(tx: &Tx<'_>, tenant: i64, key: &IdempotencyKey) -> Result<Option<Vec<Re
     let found: Option<(Vec<u8>, String)> = tx
         .db
         .prepare_cached("SELECT body_hash, renders FROM idempotency WHERE tenant_id = ?1 AND key = ?2")
-        .and_then(|mut sql| sql.query_row(params![tenant, key.key], |row| Ok((row.get(0)?, row.get(1)?))).optional())
+        .and_then(|mut sql| {
+            sql.query_row(params![tenant, key.key], |row| Ok((row.get(0)?, row.get(1)?))).optional()
+        })
         .map_err(storage)?;
     match found {
         None => Ok(None),
@@ -67,7 +69,8 @@ fn accept(tx: &mut Tx<'_>, tenant: i64, new: &NewRender) -> Result<RenderId, Que
     let queue = &request.queue.clone().unwrap_or_default();
     let now = jiff::Timestamp::from_millisecond(tx.now).map_err(storage)?;
     let id = RenderId::generate(now, tx.rng);
-    let run_at = queue.run_at.map(jiff::Timestamp::as_millisecond).filter(|at| *at > tx.now).unwrap_or(AT_ONCE);
+    let run_at =
+        queue.run_at.map(jiff::Timestamp::as_millisecond).filter(|at| *at > tx.now).unwrap_or(AT_ONCE);
     let gate = match &queue.group {
         Some(_) => Gate::Group,
         None if run_at > tx.now => Gate::Delayed,
@@ -100,7 +103,9 @@ fn accept(tx: &mut Tx<'_>, tenant: i64, new: &NewRender) -> Result<RenderId, Que
                 ],
                 |row| row.get(0),
             )?;
-        tx.db.prepare_cached("INSERT INTO request (seq, body) VALUES (?1, ?2)")?.execute(params![seq, body])?;
+        tx.db
+            .prepare_cached("INSERT INTO request (seq, body) VALUES (?1, ?2)")?
+            .execute(params![seq, body])?;
         Ok(seq)
     };
     let seq = written().map_err(storage)?;

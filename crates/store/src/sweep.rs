@@ -31,7 +31,12 @@ pub(crate) fn sweep(tx: &mut Tx<'_>, policy: RetryPolicy) -> Result<(), QueueErr
 
 /// Ends every lease that an earlier process gave: none of its workers lives.
 pub(crate) fn recover(tx: &mut Tx<'_>, policy: RetryPolicy) -> Result<usize, QueueError> {
-    let lost = seqs(tx, "SELECT seq FROM render INDEXED BY render_lease WHERE status = 'rendering' ORDER BY seq", []).map_err(storage)?;
+    let lost = seqs(
+        tx,
+        "SELECT seq FROM render INDEXED BY render_lease WHERE status = 'rendering' ORDER BY seq",
+        [],
+    )
+    .map_err(storage)?;
     for seq in &lost {
         lease::lose(tx, *seq, policy)?;
     }
@@ -39,8 +44,12 @@ pub(crate) fn recover(tx: &mut Tx<'_>, policy: RetryPolicy) -> Result<usize, Que
 }
 
 fn expire(tx: &mut Tx<'_>, policy: RetryPolicy) -> Result<(), QueueError> {
-    let expired =
-        seqs(tx, "SELECT seq FROM render WHERE status = 'rendering' AND lease_deadline <= ?1", [tx.monotonic]).map_err(storage)?;
+    let expired = seqs(
+        tx,
+        "SELECT seq FROM render WHERE status = 'rendering' AND lease_deadline <= ?1",
+        [tx.monotonic],
+    )
+    .map_err(storage)?;
     for seq in expired {
         lease::lose(tx, seq, policy)?;
     }

@@ -72,7 +72,12 @@ pub(crate) struct Signals {
 }
 
 impl Writer {
-    pub(crate) fn start(connection: Connection, clock: Arc<dyn Clock>, rng: Rng, signals: Signals) -> std::io::Result<Self> {
+    pub(crate) fn start(
+        connection: Connection,
+        clock: Arc<dyn Clock>,
+        rng: Rng,
+        signals: Signals,
+    ) -> std::io::Result<Self> {
         let (commands, waiting) = mpsc::channel(WAITING);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
@@ -84,7 +89,10 @@ impl Writer {
     ///
     /// # Errors
     /// What the command returned, its writes undone; or that the storage failed.
-    pub(crate) async fn run<T, E>(&self, command: impl FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static) -> Result<T, E>
+    pub(crate) async fn run<T, E>(
+        &self,
+        command: impl FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
     where
         T: Send + 'static,
         E: Error + From<QueueError> + Send + Sync + 'static,
@@ -98,7 +106,10 @@ impl Writer {
     }
 
     /// Like [`Writer::run`], but refused as busy when too much waits already.
-    pub(crate) async fn run_unless_busy<T, E>(&self, command: impl FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static) -> Result<T, E>
+    pub(crate) async fn run_unless_busy<T, E>(
+        &self,
+        command: impl FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
     where
         T: Send + 'static,
         E: Error + From<QueueError> + Send + Sync + 'static,
@@ -151,7 +162,10 @@ where
 }
 
 /// What the command returned, its writes undone if that is an error; or why the whole transaction is beyond use.
-fn in_savepoint<T, E>(tx: &mut Tx<'_>, command: impl FnOnce(&mut Tx<'_>) -> Result<T, E>) -> Result<Result<T, E>, Fault>
+fn in_savepoint<T, E>(
+    tx: &mut Tx<'_>,
+    command: impl FnOnce(&mut Tx<'_>) -> Result<T, E>,
+) -> Result<Result<T, E>, Fault>
 where
     E: Error + From<QueueError> + Send + Sync + 'static,
 {
@@ -165,7 +179,8 @@ where
     };
     execute("SAVEPOINT command")?;
     let (changed, claimable) = (tx.effects.changed.len(), tx.effects.claimable);
-    let result = catch_unwind(AssertUnwindSafe(|| command(tx))).unwrap_or_else(|panic| Err(panicked(&*panic).into()));
+    let result =
+        catch_unwind(AssertUnwindSafe(|| command(tx))).unwrap_or_else(|panic| Err(panicked(&*panic).into()));
     let undone = if result.is_ok() {
         Ok(())
     } else {
@@ -181,7 +196,13 @@ where
     }
 }
 
-fn run(db: &Connection, mut waiting: mpsc::Receiver<Command>, clock: &dyn Clock, mut rng: Rng, signals: &Signals) {
+fn run(
+    db: &Connection,
+    mut waiting: mpsc::Receiver<Command>,
+    clock: &dyn Clock,
+    mut rng: Rng,
+    signals: &Signals,
+) {
     while let Some(first) = waiting.blocking_recv() {
         let mut effects = Effects::default();
         if let Err(error) = db.execute_batch("BEGIN IMMEDIATE") {
@@ -240,7 +261,10 @@ fn gone() -> QueueError {
 struct Panicked(String);
 
 fn panicked(panic: &(dyn Any + Send)) -> QueueError {
-    let message = panic.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
+    let message = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned());
     storage(Panicked(message.unwrap_or_default()))
 }
 
@@ -262,7 +286,9 @@ mod tests {
     }
 
     async fn note(writer: &Writer, text: &'static str) -> Result<(), QueueError> {
-        writer.run(move |tx| tx.db.execute("INSERT INTO note VALUES (?1)", [text]).map(drop).map_err(storage)).await
+        writer
+            .run(move |tx| tx.db.execute("INSERT INTO note VALUES (?1)", [text]).map(drop).map_err(storage))
+            .await
     }
 
     async fn notes(writer: &Writer) -> Vec<String> {
@@ -288,7 +314,9 @@ mod tests {
 
     /// Keeps the writer from its next command until the sender is dropped, so that what is sent meanwhile shares
     /// one transaction.
-    async fn hold(writer: &Writer) -> (impl Future<Output = Result<(), QueueError>>, std::sync::mpsc::Sender<()>) {
+    async fn hold(
+        writer: &Writer,
+    ) -> (impl Future<Output = Result<(), QueueError>>, std::sync::mpsc::Sender<()>) {
         let (release, released) = std::sync::mpsc::channel();
         let (started, has_started) = oneshot::channel();
         let (command, held) = package::<(), QueueError>(move |_| {
@@ -305,7 +333,11 @@ mod tests {
     async fn a_command_that_fails_is_undone_alone() {
         let writer = writer(|_| ());
         let (held, release) = hold(&writer).await;
-        let together = async { tokio::join!(held, note(&writer, "a"), note(&writer, "wrong"), note(&writer, "b"), async { drop(release) }) };
+        let together = async {
+            tokio::join!(held, note(&writer, "a"), note(&writer, "wrong"), note(&writer, "b"), async {
+                drop(release)
+            })
+        };
         let (held, a, wrong, b, ()) = together.await;
         assert!(held.is_ok() && a.is_ok() && b.is_ok());
         assert!(why(wrong).contains("CHECK constraint failed"));
@@ -347,7 +379,11 @@ mod tests {
             BEGIN SELECT RAISE(ROLLBACK, 'the disk is full'); END";
         let writer = writer(|db| db.execute_batch(give_up).unwrap());
         let (held, release) = hold(&writer).await;
-        let together = async { tokio::join!(held, note(&writer, "a"), note(&writer, "full"), note(&writer, "b"), async { drop(release) }) };
+        let together = async {
+            tokio::join!(held, note(&writer, "a"), note(&writer, "full"), note(&writer, "b"), async {
+                drop(release)
+            })
+        };
         let (held, a, full, b, ()) = together.await;
         for result in [held, a, full, b] {
             assert!(why(result).contains("the disk is full"));
@@ -381,7 +417,8 @@ mod tests {
         let signals = Signals { changes: broadcast::channel(16).0, claimable: Arc::new(Notify::new()) };
         let clock = Arc::new(ManualClock::new(jiff::Timestamp::UNIX_EPOCH));
         let writer = Writer::start(connection, clock, Rng::with_seed(1), signals).unwrap();
-        let (command, answer) = package(|tx: &mut Tx<'_>| tx.db.execute("INSERT INTO note VALUES ('a')", []).map_err(storage));
+        let (command, answer) =
+            package(|tx: &mut Tx<'_>| tx.db.execute("INSERT INTO note VALUES ('a')", []).map_err(storage));
         assert!(writer.commands.as_ref().unwrap().try_send(command).is_ok());
         drop(writer);
         assert_eq!(answer.await.unwrap().unwrap(), 1);

@@ -21,7 +21,11 @@ enum Ended {
 
 /// Sees the attempt through. Whatever happens is recorded in the queue, or the lease was lost and nothing may be.
 pub(crate) async fn attempt(worker: &Worker, lease: Lease, hand_back: &CancellationToken) {
-    tracing::info!(render.site = lease.render.site, render.composition = lease.render.composition, "attempt started");
+    tracing::info!(
+        render.site = lease.render.site,
+        render.composition = lease.render.composition,
+        "attempt started"
+    );
     let timeout = lease.request.queue.as_ref().and_then(|queue| queue.timeout_in_seconds);
     let timeout = timeout.map_or(worker.options.timeout, |seconds| Duration::from_secs(seconds.into()));
     let started = Instant::now();
@@ -84,9 +88,12 @@ async fn job(worker: &Worker, lease: &Lease) -> Result<Job, Failure> {
             site,
             request: lease.request.clone(),
         }),
-        Ok(None) => Err(Failure::new("site_not_found", format!("the site `{}` was removed", render.site), false)),
+        Ok(None) => {
+            Err(Failure::new("site_not_found", format!("the site `{}` was removed", render.site), false))
+        }
         Err(error) => {
-            let message = format!("the site `{}` could not be looked up: {}", render.site, error_chain(&error));
+            let message =
+                format!("the site `{}` could not be looked up: {}", render.site, error_chain(&error));
             Err(Failure::new("internal", message, true))
         }
     }
@@ -96,7 +103,9 @@ async fn follow(run: &mut dyn Run, vitals: &watch::Sender<Vitals>) -> Ended {
     loop {
         match run.next().await {
             RunEvent::Progress(progress) => vitals.send_modify(|vitals| vitals.progress = progress),
-            RunEvent::Checkpoint(checkpoint) => vitals.send_modify(|vitals| vitals.checkpoint = Some(checkpoint)),
+            RunEvent::Checkpoint(checkpoint) => {
+                vitals.send_modify(|vitals| vitals.checkpoint = Some(checkpoint))
+            }
             RunEvent::Finished { file, output } => return Ended::Finished { file, output },
             RunEvent::Failed(failure) => return Ended::Failed(failure),
             RunEvent::Throttled { until } => return Ended::Throttled { until },
@@ -110,7 +119,13 @@ fn output_key(lease: &Lease, file: &Path) -> String {
     format!("{}/{}.{extension}", lease.render.id, lease.render.leases)
 }
 
-async fn interrupted(worker: &Worker, lease: &Lease, run: Box<dyn Run>, interrupt: Interrupt, timeout: Duration) {
+async fn interrupted(
+    worker: &Worker,
+    lease: &Lease,
+    run: Box<dyn Run>,
+    interrupt: Interrupt,
+    timeout: Duration,
+) {
     match interrupt {
         Interrupt::Lost => {
             tracing::warn!("the lease is lost; stopping");
@@ -127,7 +142,8 @@ async fn interrupted(worker: &Worker, lease: &Lease, run: Box<dyn Run>, interrup
         Interrupt::TimedOut => {
             run.stop(Stop::Cancel).await;
             let message = format!("took longer than {} s (queue.timeoutInSeconds)", timeout.as_secs());
-            conclude(worker, lease, Outcome::Failed(Failure::new("render_timeout", message, true)), None).await;
+            conclude(worker, lease, Outcome::Failed(Failure::new("render_timeout", message, true)), None)
+                .await;
         }
     }
 }
@@ -166,7 +182,10 @@ async fn finish(worker: &Worker, lease: &Lease, outcome: Outcome) -> Result<Stat
     loop {
         match worker.queue.finish(lease.render.id, &lease.token, outcome.clone()).await {
             Err(LeaseError::Queue(error)) if Instant::now() < give_up => {
-                tracing::warn!(error = error_chain(&error), "cannot record the end of the attempt; trying again");
+                tracing::warn!(
+                    error = error_chain(&error),
+                    "cannot record the end of the attempt; trying again"
+                );
                 tokio::time::sleep(worker.options.heartbeat).await;
             }
             answer => return answer,

@@ -72,7 +72,9 @@ impl Heartbeat<'_> {
             }
             Err(LeaseError::Lost) => Err(Interrupt::Lost),
             // The queue may have given the lease to somebody else by now without our hearing of it.
-            Err(LeaseError::Queue(_)) if self.held_at.elapsed() >= self.lease.duration => Err(Interrupt::Lost),
+            Err(LeaseError::Queue(_)) if self.held_at.elapsed() >= self.lease.duration => {
+                Err(Interrupt::Lost)
+            }
             Err(error @ LeaseError::Queue(_)) => {
                 tracing::warn!(error = error_chain(&error), "could not extend the lease; trying again");
                 Ok(())

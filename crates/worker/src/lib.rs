@@ -105,7 +105,11 @@ impl Worker {
 
     async fn drain(&self, mut attempts: JoinSet<()>, hand_back: &CancellationToken, now: &CancellationToken) {
         if !attempts.is_empty() {
-            tracing::info!(attempts = attempts.len(), grace_in_seconds = self.options.grace.as_secs(), "finishing what runs");
+            tracing::info!(
+                attempts = attempts.len(),
+                grace_in_seconds = self.options.grace.as_secs(),
+                "finishing what runs"
+            );
         }
         let finished = async {
             while let Some(ended) = attempts.join_next().await {

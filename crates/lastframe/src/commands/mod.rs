@@ -83,13 +83,17 @@ impl Server {
         let server = match &self.server {
             Some(server) => server.clone(),
             None => data::announced(&data()?).ok_or_else(|| {
-                Failed::new(Exit::Unreachable, "no server runs on the data folder: start `lastframe serve`, or say --server URL")
+                Failed::new(
+                    Exit::Unreachable,
+                    "no server runs on the data folder: start `lastframe serve`, or say --server URL",
+                )
             })?,
         };
         let token = match &self.token {
             Some(token) => token.clone(),
-            None => data::admin_token(&data()?)
-                .ok_or_else(|| Failed::new(Exit::Usage, "no token: say --token, or set LASTFRAME_TOKEN or LASTFRAME_DATA"))?,
+            None => data::admin_token(&data()?).ok_or_else(|| {
+                Failed::new(Exit::Usage, "no token: say --token, or set LASTFRAME_TOKEN or LASTFRAME_DATA")
+            })?,
         };
         Ok(Client::new(&server, token)?)
     }
@@ -100,9 +104,14 @@ impl Server {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Command::Supervise { program } = cli.command {
-        return lastframe_worker::local::supervise(&program).unwrap_or_else(|error| complain(Exit::Internal, &error.into()));
+        return lastframe_worker::local::supervise(&program)
+            .unwrap_or_else(|error| complain(Exit::Internal, &error.into()));
     }
-    telemetry::start(if let Command::Serve(serve) = &cli.command { serve.log_format } else { LogFormat::Text });
+    telemetry::start(if let Command::Serve(serve) = &cli.command {
+        serve.log_format
+    } else {
+        LogFormat::Text
+    });
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return complain(Exit::Internal, &error.into()),

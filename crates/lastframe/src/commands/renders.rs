@@ -87,7 +87,8 @@ impl Submit {
             let text = if props.trim_start().starts_with('{') {
                 props.clone()
             } else {
-                std::fs::read_to_string(props).with_context(|| format!("--props is neither a JSON object nor a file: {props}"))?
+                std::fs::read_to_string(props)
+                    .with_context(|| format!("--props is neither a JSON object nor a file: {props}"))?
             };
             let props: Value = serde_json::from_str(&text).context("--props is not JSON")?;
             body.insert("inputProps".into(), props);
@@ -102,7 +103,8 @@ impl Submit {
             put(&mut body, "queue.group", Value::from(group.as_str()))?;
         }
         for option in &self.set {
-            let (name, value) = option.split_once('=').with_context(|| format!("--set {option} has no `=`"))?;
+            let (name, value) =
+                option.split_once('=').with_context(|| format!("--set {option} has no `=`"))?;
             let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
             put(&mut body, name, value)?;
         }
@@ -124,7 +126,9 @@ fn put(body: &mut Map<String, Value>, path: &str, value: Value) -> anyhow::Resul
 }
 
 fn frame_range(text: &str) -> anyhow::Result<Value> {
-    let number = |text: &str| text.trim().parse::<u32>().with_context(|| format!("--frames {text} is not 42, 0-149 or 100-"));
+    let number = |text: &str| {
+        text.trim().parse::<u32>().with_context(|| format!("--frames {text} is not 42, 0-149 or 100-"))
+    };
     Ok(match text.split_once('-') {
         None => Value::from(number(text)?),
         Some((from, "")) => Value::from(vec![Value::from(number(from)?), Value::Null]),
@@ -146,7 +150,11 @@ async fn follow(client: &Client, mut render: RenderView) -> Result<RenderView, F
         let state = describe_state(&render);
         bar.set_message(state.clone());
         // Without a terminal there is no bar; say at least what changes.
-        let headline = format!("{}{}", render.status, render.phase.map(|phase| format!(", {phase}")).unwrap_or_default());
+        let headline = format!(
+            "{}{}",
+            render.status,
+            render.phase.map(|phase| format!(", {phase}")).unwrap_or_default()
+        );
         if bar.is_hidden() && headline != told {
             say(&state);
             told = headline;
@@ -175,22 +183,36 @@ async fn look(client: &Client, render: &RenderView, bar: &ProgressBar) -> Result
 fn describe_state(render: &RenderView) -> String {
     match render.status {
         Status::Queued => {
-            let place = render.position.map(|position| format!(", number {position} in line")).unwrap_or_default();
+            let place =
+                render.position.map(|position| format!(", number {position} in line")).unwrap_or_default();
             let reason = match &render.blocked_by {
                 Some(Blocked::Delayed { run_at }) => format!(", not before {run_at}"),
                 Some(Blocked::Group { render_id }) => format!(", after {render_id} of its group"),
                 Some(Blocked::GroupPaused) => ", its group is paused".into(),
-                Some(Blocked::GroupHeld { render_id }) => format!(", its group is held by {render_id}, which failed"),
+                Some(Blocked::GroupHeld { render_id }) => {
+                    format!(", its group is held by {render_id}, which failed")
+                }
                 None => String::new(),
             };
-            let error = render.errors.first().map(|error| format!(", after: {}", error.message)).unwrap_or_default();
+            let error =
+                render.errors.first().map(|error| format!(", after: {}", error.message)).unwrap_or_default();
             format!("queued{place}{reason}{error}")
         }
         Status::Rendering => {
             let phase = render.phase.unwrap_or(Phase::Bundling);
-            let frames = render.frame_count.map(|count| format!(" {}/{count} frames", render.frames_rendered)).unwrap_or_default();
-            let eta = render.eta_at.map(|eta| format!(", done at {}", eta.strftime("%H:%M:%S UTC"))).unwrap_or_default();
-            let attempt = if render.attempt > 1 { format!(", attempt {} of {}", render.attempt, render.max_attempts) } else { String::new() };
+            let frames = render
+                .frame_count
+                .map(|count| format!(" {}/{count} frames", render.frames_rendered))
+                .unwrap_or_default();
+            let eta = render
+                .eta_at
+                .map(|eta| format!(", done at {}", eta.strftime("%H:%M:%S UTC")))
+                .unwrap_or_default();
+            let attempt = if render.attempt > 1 {
+                format!(", attempt {} of {}", render.attempt, render.max_attempts)
+            } else {
+                String::new()
+            };
             format!("{phase}{frames}{eta}{attempt}")
         }
         terminal => terminal.to_string(),
@@ -207,16 +229,24 @@ async fn conclude(client: &Client, render: &RenderView, output: Option<&Path>) -
                 text.push_str(&format!("\n{stack}"));
             }
         }
-        text.push_str(&format!("\nIts log: lastframe logs {0}\nAgain:   lastframe retry {0}", render.render_id));
+        text.push_str(&format!(
+            "\nIts log: lastframe logs {0}\nAgain:   lastframe retry {0}",
+            render.render_id
+        ));
         return Err(Failed::new(Exit::RenderFailed, text));
     }
-    let seconds = render.time_to_finish.map(|millis| format!(" in {:.1} s", millis as f64 / 1e3)).unwrap_or_default();
+    let seconds =
+        render.time_to_finish.map(|millis| format!(" in {:.1} s", millis as f64 / 1e3)).unwrap_or_default();
     match output {
         Some(file) => {
             let size = client.download(&format!("/v1/renders/{}/output", render.render_id), file).await?;
             say(format!("{}{seconds}: {} ({:.1} MB)", details(render), file.display(), size as f64 / 1e6));
         }
-        None => say(format!("{}{seconds}: {}", details(render), render.output_file.as_deref().unwrap_or_default())),
+        None => say(format!(
+            "{}{seconds}: {}",
+            details(render),
+            render.output_file.as_deref().unwrap_or_default()
+        )),
     }
     Ok(Exit::Done)
 }
@@ -257,12 +287,24 @@ impl Show {
         lines.extend(render.group.clone().map(|group| ("group", group)));
         lines.extend(render.started_at.map(|at| ("started", time(at))));
         lines.extend(render.finished_at.map(|at| ("finished", time(at))));
-        lines.extend(render.output_file.clone().map(|file| ("output", format!("{file} ({})", details(&render)))));
-        lines.extend(render.errors.iter().map(|error| ("error", format!("{}: {}", error.code, error.message))));
+        lines.extend(
+            render.output_file.clone().map(|file| ("output", format!("{file} ({})", details(&render)))),
+        );
+        lines.extend(
+            render.errors.iter().map(|error| ("error", format!("{}: {}", error.code, error.message))),
+        );
         for attempt in render.attempts.iter().flatten() {
             let end = attempt.outcome.clone().unwrap_or_else(|| "under way".into());
             let why = attempt.error.as_ref().map(|error| format!(": {}", error.message)).unwrap_or_default();
-            lines.push(("attempt", format!("{} by {} at {}, {end}{why}", attempt.number, attempt.worker, time(attempt.started_at))));
+            lines.push((
+                "attempt",
+                format!(
+                    "{} by {} at {}, {end}{why}",
+                    attempt.number,
+                    attempt.worker,
+                    time(attempt.started_at)
+                ),
+            ));
         }
         for (name, value) in lines {
             say(format!("{name:<9} {value}"));
@@ -305,7 +347,13 @@ impl List {
         }
         for render in &page.renders {
             let name = format!("{}/{}", render.serve_url, render.composition);
-            say(format!("{}  {:<9}  {:>3.0}%  {}  {name}", render.render_id, render.status, render.overall_progress * 100.0, time(render.created_at)));
+            say(format!(
+                "{}  {:<9}  {:>3.0}%  {}  {name}",
+                render.render_id,
+                render.status,
+                render.overall_progress * 100.0,
+                time(render.created_at)
+            ));
         }
         if page.next_cursor.is_some() {
             say(format!("(more: --limit {})", self.limit.saturating_mul(2).min(200)));
@@ -324,7 +372,8 @@ pub(super) struct Cancel {
 
 impl Cancel {
     pub(super) async fn run(self) -> Result<Exit, Failed> {
-        let render: RenderView = self.server.client()?.post(&format!("/v1/renders/{}/cancel", self.id)).await?;
+        let render: RenderView =
+            self.server.client()?.post(&format!("/v1/renders/{}/cancel", self.id)).await?;
         say(if render.status == Status::Cancelled { "cancelled" } else { "it is being stopped" });
         Ok(Exit::Done)
     }
@@ -340,7 +389,8 @@ pub(super) struct Retry {
 
 impl Retry {
     pub(super) async fn run(self) -> Result<Exit, Failed> {
-        let render: RenderView = self.server.client()?.post(&format!("/v1/renders/{}/retry", self.id)).await?;
+        let render: RenderView =
+            self.server.client()?.post(&format!("/v1/renders/{}/retry", self.id)).await?;
         say(describe_state(&render));
         Ok(Exit::Done)
     }

@@ -72,10 +72,9 @@ impl Site {
 impl Add {
     async fn run(self) -> Result<Exit, Failed> {
         let client = self.server.client()?;
-        let project = self
-            .project
-            .canonicalize()
-            .map_err(|error| Failed::new(Exit::Usage, format!("no project at {}: {error}", self.project.display())))?;
+        let project = self.project.canonicalize().map_err(|error| {
+            Failed::new(Exit::Usage, format!("no project at {}: {error}", self.project.display()))
+        })?;
         let renderer = installed(&project, "@remotion/renderer")?;
         let bundle = tempfile::tempdir()?;
         // Remotion refuses an out-dir that exists and is not a bundle of its own.
@@ -105,7 +104,10 @@ impl Add {
         command.arg("--out-dir").arg(out).current_dir(project).stdin(Stdio::null());
         let status = command.status().await.context("cannot run node: install Node 20 or later")?;
         if !status.success() || !out.join("index.html").is_file() {
-            return Err(Failed::new(Exit::Usage, format!("`remotion bundle` failed in {}; its reason is above", project.display())));
+            return Err(Failed::new(
+                Exit::Usage,
+                format!("`remotion bundle` failed in {}; its reason is above", project.display()),
+            ));
         }
         Ok(())
     }
@@ -126,14 +128,22 @@ impl List {
 }
 
 fn describe(site: &SiteVersion) {
-    say(format!("{} (version {}, Remotion {})", site.name, site.version.get(..12).unwrap_or_default(), site.remotion_version));
+    say(format!(
+        "{} (version {}, Remotion {})",
+        site.name,
+        site.version.get(..12).unwrap_or_default(),
+        site.remotion_version
+    ));
     for composition in &site.compositions {
         if let Some(error) = &composition.error {
             say(format!("  {:<24} fails with its default props: {error}", composition.id));
             continue;
         }
         let seconds = f64::from(composition.duration_in_frames) / composition.fps;
-        say(format!("  {:<24} {}x{}, {} fps, {seconds:.1} s", composition.id, composition.width, composition.height, composition.fps));
+        say(format!(
+            "  {:<24} {}x{}, {} fps, {seconds:.1} s",
+            composition.id, composition.width, composition.height, composition.fps
+        ));
     }
 }
 
@@ -143,7 +153,10 @@ fn first(site: &SiteVersion) -> &str {
 
 /// The folder of an installed package: in the project's `node_modules`, or above it in a monorepo's.
 fn installed(project: &Path, package: &str) -> Result<PathBuf, Failed> {
-    let found = project.ancestors().map(|folder| folder.join("node_modules").join(package)).find(|folder| folder.is_dir());
+    let found = project
+        .ancestors()
+        .map(|folder| folder.join("node_modules").join(package))
+        .find(|folder| folder.is_dir());
     let found = found.and_then(|folder| folder.canonicalize().ok());
     found.ok_or_else(|| {
         Failed::new(Exit::Usage, format!("{} has no {package}: run `npm install {package}` there, in the version of its other Remotion packages", project.display()))
@@ -154,7 +167,8 @@ fn pack(folder: &Path) -> std::io::Result<Vec<u8>> {
     let mut files = Vec::new();
     collect_files(folder, &mut files)?;
     files.sort();
-    let mut archive = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    let mut archive =
+        tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
     for file in files {
         let name = file.strip_prefix(folder).map_err(std::io::Error::other)?;
         archive.append_path_with_name(&file, name)?;

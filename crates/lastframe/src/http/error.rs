@@ -78,7 +78,9 @@ impl ApiError {
             Self::NoOutput(_) => (StatusCode::CONFLICT, "no_output"),
             Self::KeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
-            Self::Bundle(BundleError::Storage(_)) | Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+            Self::Bundle(BundleError::Storage(_)) | Self::Internal(_) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "internal")
+            }
             Self::Bundle(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_bundle"),
         }
     }
@@ -100,7 +102,9 @@ impl IntoResponse for ApiError {
         let (status, code) = self.status_and_code();
         match &self {
             Self::Internal(error) => tracing::error!(error = format!("{error:#}"), "a request failed"),
-            Self::Bundle(BundleError::Storage(error)) => tracing::error!(%error, "a bundle could not be stored"),
+            Self::Bundle(BundleError::Storage(error)) => {
+                tracing::error!(%error, "a bundle could not be stored")
+            }
             _ => {}
         }
         let header = self.header();

@@ -114,7 +114,8 @@ impl FromRequestParts<Api> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
         let value = parts.headers.get(header::AUTHORIZATION).ok_or(ApiError::NoToken)?;
-        let (scheme, token) = value.to_str().ok().and_then(|value| value.split_once(' ')).ok_or(ApiError::BadToken)?;
+        let (scheme, token) =
+            value.to_str().ok().and_then(|value| value.split_once(' ')).ok_or(ApiError::BadToken)?;
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(ApiError::NoToken);
         }
@@ -139,7 +140,10 @@ impl FromRequest<Api> for Body {
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
         let limit = api.config.max_body;
         // axum hides the kind of the error; what is not the limit is a client that went away and reads no answer.
-        axum::body::to_bytes(request.into_body(), limit).await.map(Self).map_err(|_| ApiError::TooLarge(limit as u64))
+        axum::body::to_bytes(request.into_body(), limit)
+            .await
+            .map(Self)
+            .map_err(|_| ApiError::TooLarge(limit as u64))
     }
 }
 

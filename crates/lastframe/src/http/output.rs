@@ -29,12 +29,20 @@ use crate::identity::{Caller, Scope};
         (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn output(State(api): State<Api>, caller: Caller, Path(id): Path<String>, request: Request) -> Result<Response, ApiError> {
+pub(super) async fn output(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, ApiError> {
     caller.need(Scope::RendersRead)?;
     let render = owned(&api, &caller, &id).await?;
     let Some(output) = render.output else { return Err(ApiError::NoOutput(render.status)) };
     let Some(Location::File(file)) = api.outputs.locate(&output.key).await? else {
-        return Err(ApiError::Internal(anyhow::anyhow!("the output {} of a succeeded render is gone", output.key)));
+        return Err(ApiError::Internal(anyhow::anyhow!(
+            "the output {} of a succeeded render is gone",
+            output.key
+        )));
     };
     let asked_for = api.queue.request(render.id).await?.unwrap_or_default();
     let Ok(served) = ServeFile::new(file).oneshot(request).await;
@@ -62,8 +70,10 @@ fn disposition(request: &RenderRequest, output: &Output) -> String {
     let usual = format!("{}.{extension}", request.composition);
     let name = named.or(request.out_name.as_ref()).unwrap_or(&usual);
     let name = name.rsplit(['/', '\\']).next().unwrap_or(name);
-    let ascii: String =
-        name.chars().map(|c| if c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '%') || c == ' ' { c } else { '_' }).collect();
+    let ascii: String = name
+        .chars()
+        .map(|c| if c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '%') || c == ' ' { c } else { '_' })
+        .collect();
     let mut encoded = String::new();
     for byte in name.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
@@ -94,7 +104,12 @@ pub(super) struct LogQuery {
         (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn log(State(api): State<Api>, caller: Caller, Path(id): Path<String>, Query(query): Query<LogQuery>) -> Result<Response, ApiError> {
+pub(super) async fn log(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Query(query): Query<LogQuery>,
+) -> Result<Response, ApiError> {
     caller.need(Scope::RendersRead)?;
     let render = owned(&api, &caller, &id).await?;
     let attempts = match query.attempt {
@@ -107,11 +122,14 @@ pub(super) async fn log(State(api): State<Api>, caller: Caller, Path(id): Path<S
         text.extend_from_slice(format!("--- attempt {attempt}\n").as_bytes());
         match tokio::fs::read(api.logs.path(render.id, attempt)).await {
             Ok(log) => text.extend_from_slice(&log),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => text.extend_from_slice(b"(nothing)\n"),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                text.extend_from_slice(b"(nothing)\n")
+            }
             Err(error) => return Err(error.into()),
         }
     }
-    let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    let headers =
+        [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
     Ok((headers, text).into_response())
 }
 
@@ -132,11 +150,17 @@ mod tests {
         };
         let named = |name: &str| {
             let out_name = Some(name.to_owned());
-            disposition(&RenderRequest { composition: "main".into(), out_name, ..RenderRequest::default() }, &output)
+            disposition(
+                &RenderRequest { composition: "main".into(), out_name, ..RenderRequest::default() },
+                &output,
+            )
         };
         assert_eq!(named("a.mp4"), "inline; filename=\"a.mp4\"; filename*=UTF-8''a.mp4");
         assert_eq!(named("../../etc/a"), "inline; filename=\"a\"; filename*=UTF-8''a");
-        assert_eq!(named("x\"; b=\"y\r\n"), "inline; filename=\"x_; b=_y__\"; filename*=UTF-8''x%22%3B%20b%3D%22y%0D%0A");
+        assert_eq!(
+            named("x\"; b=\"y\r\n"),
+            "inline; filename=\"x_; b=_y__\"; filename*=UTF-8''x%22%3B%20b%3D%22y%0D%0A"
+        );
         assert_eq!(named("片.mp4"), "inline; filename=\"_.mp4\"; filename*=UTF-8''%E7%89%87.mp4");
     }
 }

@@ -30,7 +30,12 @@ const LONGEST_KEY: usize = 256;
         (status = "5XX", description = "Not accepted", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn submit(State(api): State<Api>, caller: Caller, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
+pub(super) async fn submit(
+    State(api): State<Api>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
     submitted(&api, &caller, &headers, &body, Kind::Media).await
 }
 
@@ -46,11 +51,22 @@ pub(super) async fn submit(State(api): State<Api>, caller: Caller, headers: Head
         (status = "5XX", description = "Not accepted", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn submit_still(State(api): State<Api>, caller: Caller, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
+pub(super) async fn submit_still(
+    State(api): State<Api>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
     submitted(&api, &caller, &headers, &body, Kind::Still).await
 }
 
-async fn submitted(api: &Api, caller: &Caller, headers: &HeaderMap, body: &Body, kind: Kind) -> Result<Response, ApiError> {
+async fn submitted(
+    api: &Api,
+    caller: &Caller,
+    headers: &HeaderMap,
+    body: &Body,
+    kind: Kind,
+) -> Result<Response, ApiError> {
     caller.need(Scope::RendersWrite)?;
     let key = idempotency_key(headers, body, kind)?;
     let (render, ignored) = match accept(api, caller, body.json()?, kind, key).await? {
@@ -58,7 +74,7 @@ async fn submitted(api: &Api, caller: &Caller, headers: &HeaderMap, body: &Body,
         Accept::DryRun(answer) => return Ok(Json(answer).into_response()),
     };
     let location = format!("/v1/renders/{}", render.id);
-    let answer = Accepted { render: view(api, render).await?, ignored };
+    let answer = Accepted { render: view(api, *render).await?, ignored };
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(answer)).into_response())
 }
 
@@ -83,7 +99,12 @@ pub(super) struct Enqueued {
         (status = "5XX", description = "Not accepted", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn enqueue(State(api): State<Api>, caller: Caller, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
+pub(super) async fn enqueue(
+    State(api): State<Api>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
     caller.need(Scope::RendersWrite)?;
     let key = idempotency_key(&headers, &body, Kind::Media)?;
     let request = match body.json()? {
@@ -93,7 +114,12 @@ pub(super) async fn enqueue(State(api): State<Api>, caller: Caller, headers: Hea
             "composition": api.config.enqueue_composition,
             "inputProps": props,
         }),
-        _ => return Err(ApiError::invalid("", "must be a JSON object: a render request, or the input props of one")),
+        _ => {
+            return Err(ApiError::invalid(
+                "",
+                "must be a JSON object: a render request, or the input props of one",
+            ));
+        }
     };
     match accept(&api, &caller, request, Kind::Media, key).await? {
         Accept::DryRun(answer) => Ok(Json(answer).into_response()),
@@ -115,29 +141,48 @@ pub(super) async fn enqueue(State(api): State<Api>, caller: Caller, headers: Hea
         (status = "5XX", description = "Not accepted", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn enqueue_in_stage(api: State<Api>, caller: Caller, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
+pub(super) async fn enqueue_in_stage(
+    api: State<Api>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
     enqueue(api, caller, headers, body).await
 }
 
 enum Accept {
-    Queued { render: Render, ignored: Vec<String> },
+    Queued { render: Box<Render>, ignored: Vec<String> },
     DryRun(Value),
 }
 
 /// Checks a request against what can be known before rendering, and queues it.
-async fn accept(api: &Api, caller: &Caller, body: Value, kind: Kind, key: Option<IdempotencyKey>) -> Result<Accept, ApiError> {
+async fn accept(
+    api: &Api,
+    caller: &Caller,
+    body: Value,
+    kind: Kind,
+    key: Option<IdempotencyKey>,
+) -> Result<Accept, ApiError> {
     let (request, ignored) = RenderRequest::parse(body, kind).map_err(ApiError::Invalid)?;
     let site = api.directory.site(&caller.tenant, &request.serve_url).await?.ok_or_else(|| {
         ApiError::invalid(
             "/serveUrl",
-            format!("there is no site `{}`: add it with `lastframe site add PROJECT --name {0}`", request.serve_url),
+            format!(
+                "there is no site `{}`: add it with `lastframe site add PROJECT --name {0}`",
+                request.serve_url
+            ),
         )
     })?;
     let Some(composition) = site.composition(&request.composition) else {
         let known: Vec<_> = site.compositions.iter().map(|composition| composition.id.as_str()).collect();
         return Err(ApiError::invalid(
             "/composition",
-            format!("the site `{}` has no composition `{}`; it has {}", site.name, request.composition, known.join(", ")),
+            format!(
+                "the site `{}` has no composition `{}`; it has {}",
+                site.name,
+                request.composition,
+                known.join(", ")
+            ),
         ));
     };
     let errors = request.check_against(composition, kind);
@@ -154,19 +199,29 @@ async fn accept(api: &Api, caller: &Caller, body: Value, kind: Kind, key: Option
             "ignored": ignored,
         })));
     }
-    let new = NewRender { kind, site_version: site.version, request, default_max_attempts: api.config.max_attempts };
+    let new = NewRender {
+        kind,
+        site_version: site.version,
+        request,
+        default_max_attempts: api.config.max_attempts,
+    };
     let submitted = api.queue.submit(&caller.tenant, vec![new], key).await?;
     let render = submitted.renders.into_iter().next();
-    let render = render.ok_or_else(|| ApiError::Internal(anyhow::anyhow!("a submit of one render answered with none")))?;
+    let render = render
+        .ok_or_else(|| ApiError::Internal(anyhow::anyhow!("a submit of one render answered with none")))?;
     tracing::info!(render.id = %render.id, render.group, replayed = submitted.replayed, "render accepted");
-    Ok(Accept::Queued { render, ignored })
+    Ok(Accept::Queued { render: Box::new(render), ignored })
 }
 
 fn idempotency_key(headers: &HeaderMap, body: &Body, kind: Kind) -> Result<Option<IdempotencyKey>, ApiError> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
-    let key = value.to_str().ok().filter(|key| !key.is_empty() && key.len() <= LONGEST_KEY).ok_or_else(|| {
-        ApiError::invalid("", format!("the header Idempotency-Key must have 1 to {LONGEST_KEY} visible ASCII characters"))
-    })?;
+    let key =
+        value.to_str().ok().filter(|key| !key.is_empty() && key.len() <= LONGEST_KEY).ok_or_else(|| {
+            ApiError::invalid(
+                "",
+                format!("the header Idempotency-Key must have 1 to {LONGEST_KEY} visible ASCII characters"),
+            )
+        })?;
     let body_hash = Sha256::new().chain_update(kind.as_str()).chain_update(&body.0).finalize().into();
     Ok(Some(IdempotencyKey { key: key.to_owned(), body_hash }))
 }
@@ -193,7 +248,11 @@ pub(super) struct ListQuery {
         (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn list(State(api): State<Api>, caller: Caller, Query(query): Query<ListQuery>) -> Result<Json<RenderPage>, ApiError> {
+pub(super) async fn list(
+    State(api): State<Api>,
+    caller: Caller,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<RenderPage>, ApiError> {
     caller.need(Scope::RendersRead)?;
     let mut errors = Vec::new();
     let mut number = |name: &str, text: Option<&String>, most: i64| {
@@ -204,7 +263,8 @@ pub(super) async fn list(State(api): State<Api>, caller: Caller, Query(query): Q
         }
         number
     };
-    let limit = number("limit", query.limit.as_ref(), 200).and_then(|limit| u32::try_from(limit).ok()).unwrap_or(50);
+    let limit =
+        number("limit", query.limit.as_ref(), 200).and_then(|limit| u32::try_from(limit).ok()).unwrap_or(50);
     let before = number("cursor", query.cursor.as_ref(), i64::MAX);
     let status = match query.status.as_deref().map(str::parse::<Status>).transpose() {
         Ok(status) => status,
@@ -235,7 +295,11 @@ pub(super) async fn list(State(api): State<Api>, caller: Caller, Query(query): Q
         (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn get(State(api): State<Api>, caller: Caller, Path(id): Path<String>) -> Result<Json<RenderView>, ApiError> {
+pub(super) async fn get(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<RenderView>, ApiError> {
     caller.need(Scope::RendersRead)?;
     let render = owned(&api, &caller, &id).await?;
     let attempts = api.queue.attempts(render.id).await?;
@@ -253,7 +317,11 @@ pub(super) async fn get(State(api): State<Api>, caller: Caller, Path(id): Path<S
         (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn cancel(State(api): State<Api>, caller: Caller, Path(id): Path<String>) -> Result<Response, ApiError> {
+pub(super) async fn cancel(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
     caller.need(Scope::RendersWrite)?;
     let render = owned(&api, &caller, &id).await?;
     let render = api.queue.cancel(render.id).await?;
@@ -271,7 +339,11 @@ pub(super) async fn cancel(State(api): State<Api>, caller: Caller, Path(id): Pat
         (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn retry(State(api): State<Api>, caller: Caller, Path(id): Path<String>) -> Result<Response, ApiError> {
+pub(super) async fn retry(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
     caller.need(Scope::RendersWrite)?;
     let render = owned(&api, &caller, &id).await?;
     let render = api.queue.retry(render.id).await?;

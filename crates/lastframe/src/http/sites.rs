@@ -37,7 +37,11 @@ pub(super) async fn list(State(api): State<Api>, caller: Caller) -> Result<Json<
         (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn get(State(api): State<Api>, caller: Caller, Path(name): Path<String>) -> Result<Json<SiteVersion>, ApiError> {
+pub(super) async fn get(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<Json<SiteVersion>, ApiError> {
     caller.need(Scope::RendersRead)?;
     api.directory.site(&caller.tenant, &name).await?.map(Json).ok_or(ApiError::NotFound("site"))
 }
@@ -53,7 +57,11 @@ pub(super) async fn get(State(api): State<Api>, caller: Caller, Path(name): Path
         (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn remove(State(api): State<Api>, caller: Caller, Path(name): Path<String>) -> Result<StatusCode, ApiError> {
+pub(super) async fn remove(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<StatusCode, ApiError> {
     caller.need(Scope::Admin)?;
     let unused = api.directory.remove_site(&caller.tenant, &name).await?;
     api.sites.remove(&unused).await?;
@@ -92,7 +100,10 @@ pub(super) async fn add_version(
     // The renderer is code that the worker runs outside the browser.
     caller.need(Scope::Admin)?;
     if !is_name(&name) {
-        return Err(ApiError::invalid("/name", "must have 1 to 64 letters, digits, dots, dashes or underscores"));
+        return Err(ApiError::invalid(
+            "/name",
+            "must have 1 to 64 letters, digits, dots, dashes or underscores",
+        ));
     }
     let renderer = PathBuf::from(query.renderer);
     if !renderer.is_absolute() {
@@ -112,10 +123,16 @@ pub(super) async fn add_version(
     file.flush().await?;
     let site = api.sites.take_in(name, upload, renderer, api.clock.now()).await?;
     api.directory.put_site(&caller.tenant, site.clone()).await?;
-    tracing::info!(site = site.name, version = site.version, compositions = site.compositions.len(), "site added");
+    tracing::info!(
+        site = site.name,
+        version = site.version,
+        compositions = site.compositions.len(),
+        "site added"
+    );
     Ok((StatusCode::CREATED, Json(site)).into_response())
 }
 
 fn is_name(name: &str) -> bool {
-    (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
 }

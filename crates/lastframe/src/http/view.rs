@@ -130,7 +130,8 @@ impl RenderView {
     /// The render as it is at `now`, with links under `public_url`.
     pub(crate) fn new(render: Render, now: Timestamp, public_url: &str) -> Self {
         let progress = render.progress.filter(|_| render.status == Status::Rendering);
-        let output_file = render.output.as_ref().map(|_| format!("{public_url}/v1/renders/{}/output", render.id));
+        let output_file =
+            render.output.as_ref().map(|_| format!("{public_url}/v1/renders/{}/output", render.id));
         Self {
             render_id: render.id,
             status: render.status,
@@ -140,7 +141,8 @@ impl RenderView {
             composition: render.composition,
             group: render.group,
             priority: render.priority,
-            phase: (render.status == Status::Rendering).then(|| progress.map_or(Phase::Bundling, |progress| progress.phase)),
+            phase: (render.status == Status::Rendering)
+                .then(|| progress.map_or(Phase::Bundling, |progress| progress.phase)),
             position: None,
             blocked_by: None,
             attempt: render.attempt,

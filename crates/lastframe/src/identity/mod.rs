@@ -82,7 +82,10 @@ impl Identity {
     pub(crate) fn open(data: &DataFolder, now: Timestamp) -> anyhow::Result<Self> {
         let pem = data.secret("signing-key.pem", new_key)?;
         let key = SigningKey::from_pkcs8_pem(&pem).context("signing-key.pem holds no P-256 key in PKCS#8")?;
-        let public = key.verifying_key().to_public_key_pem(LineEnding::LF).context("the signing key has no public half")?;
+        let public = key
+            .verifying_key()
+            .to_public_key_pem(LineEnding::LF)
+            .context("the signing key has no public half")?;
         let identity = Self {
             encoding: EncodingKey::from_ec_pem(pem.as_bytes())?,
             decoding: DecodingKey::from_ec_pem(public.as_bytes())?,

@@ -29,9 +29,13 @@ async fn a_posted_render_becomes_a_file_that_can_be_fetched_whole_or_in_part() {
     let output = format!("/v1/renders/{id}/output");
     let part = server.request(Method::GET, &output).header("range", "bytes=4-7").send().await.unwrap();
     assert_eq!(part.status(), 206);
-    assert_eq!(part.headers()["content-disposition"], "inline; filename=\"my film.mp4\"; filename*=UTF-8''my%20film.mp4");
+    assert_eq!(
+        part.headers()["content-disposition"],
+        "inline; filename=\"my film.mp4\"; filename*=UTF-8''my%20film.mp4"
+    );
     assert_eq!(part.bytes().await.unwrap(), &file[4..8]);
-    let beyond = server.request(Method::GET, &output).header("range", "bytes=999999999-").send().await.unwrap();
+    let beyond =
+        server.request(Method::GET, &output).header("range", "bytes=999999999-").send().await.unwrap();
     assert_eq!(beyond.status(), 416);
 }
 
@@ -40,12 +44,17 @@ async fn the_guides_curl_works_word_for_word() {
     let server = Server::without_site("[enqueue]\nsite = \"test\"\ncomposition = \"tiny\"").await;
     let enqueue = async |path: &str, body: &str| {
         // curl --data-raw says it is a form; the guide's answer is JSON all the same.
-        let request = server.request(Method::POST, path).header("content-type", "application/x-www-form-urlencoded");
+        let request =
+            server.request(Method::POST, path).header("content-type", "application/x-www-form-urlencoded");
         let answer = request.body(body.to_owned()).send().await.unwrap();
         (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
     };
     let (status, answer) = enqueue("/dev/enqueue", "{\"message\": \"Hello\"}").await;
-    assert_eq!((status, &answer["errors"][0]["pointer"]), (422, &json!("/serveUrl")), "no site yet: {answer}");
+    assert_eq!(
+        (status, &answer["errors"][0]["pointer"]),
+        (422, &json!("/serveUrl")),
+        "no site yet: {answer}"
+    );
 
     server.add_site("test").await;
     for path in ["/enqueue", "/dev/enqueue"] {
@@ -55,7 +64,8 @@ async fn the_guides_curl_works_word_for_word() {
         assert_eq!(answer["message"], format!("Message sent to the queue. MessageId: {id}"));
         assert_eq!(server.succeeded(id).await["composition"], "tiny");
     }
-    let (status, answer) = enqueue("/enqueue", "{\"serveUrl\": \"test\", \"composition\": \"props\", \"frameRange\": 0}").await;
+    let (status, answer) =
+        enqueue("/enqueue", "{\"serveUrl\": \"test\", \"composition\": \"props\", \"frameRange\": 0}").await;
     assert_eq!(status, 200, "{answer}");
     assert_eq!(server.succeeded(answer["renderId"].as_str().unwrap()).await["composition"], "props");
     assert_eq!(enqueue("/enqueue", "[1, 2]").await.0, 422);
@@ -95,7 +105,11 @@ async fn every_wrong_input_is_refused_with_a_problem_that_names_the_field_and_co
         assert_eq!(answer.status(), status, "{shown}");
         assert_eq!(answer.headers()["content-type"], "application/problem+json", "{shown}");
         let problem: Value = answer.json().await.unwrap();
-        assert_eq!((&problem["code"], &problem["status"]), (&json!(code), &json!(status)), "{shown}: {problem}");
+        assert_eq!(
+            (&problem["code"], &problem["status"]),
+            (&json!(code), &json!(status)),
+            "{shown}: {problem}"
+        );
         if status != 413 {
             assert_eq!(problem["errors"][0]["pointer"], pointer, "{shown}: {problem}");
         }
@@ -108,11 +122,20 @@ async fn every_wrong_input_is_refused_with_a_problem_that_names_the_field_and_co
 async fn nobody_without_a_good_token_gets_in() {
     let server = Server::without_site("").await;
     let anonymous = client();
-    for (path, method) in [("/v1/renders", Method::GET), ("/v1/renders", Method::POST), ("/enqueue", Method::POST), ("/v1/sites", Method::GET)] {
+    for (path, method) in [
+        ("/v1/renders", Method::GET),
+        ("/v1/renders", Method::POST),
+        ("/enqueue", Method::POST),
+        ("/v1/sites", Method::GET),
+    ] {
         let answer = anonymous.request(method.clone(), format!("{}{path}", server.url)).send().await.unwrap();
-        assert_eq!((answer.status().as_u16(), answer.headers()["www-authenticate"].to_str().unwrap()), (401, "Bearer"));
+        assert_eq!(
+            (answer.status().as_u16(), answer.headers()["www-authenticate"].to_str().unwrap()),
+            (401, "Bearer")
+        );
         for token in ["x", "a.b.c", &format!("{}x", server.token), ""] {
-            let request = anonymous.request(method.clone(), format!("{}{path}", server.url)).bearer_auth(token);
+            let request =
+                anonymous.request(method.clone(), format!("{}{path}", server.url)).bearer_auth(token);
             let answer = request.send().await.unwrap();
             assert_eq!(answer.status(), 401, "{token}");
             assert!(answer.headers().contains_key("www-authenticate"));
@@ -147,13 +170,20 @@ async fn renders_are_listed_page_by_page_and_filtered() {
     let server = Server::start().await;
     let mut ids = Vec::new();
     for index in 0..5 {
-        let queue = json!({"runAt": "2999-01-01T00:00:00Z", "group": if index % 2 == 0 { "even" } else { "odd" }});
+        let queue =
+            json!({"runAt": "2999-01-01T00:00:00Z", "group": if index % 2 == 0 { "even" } else { "odd" }});
         ids.push(server.submit("tiny", json!({"queue": queue})).await);
     }
     ids.reverse();
-    let list = async |query: &str| server.get(&format!("/v1/renders?{query}")).await.json::<Value>().await.unwrap();
+    let list =
+        async |query: &str| server.get(&format!("/v1/renders?{query}")).await.json::<Value>().await.unwrap();
     let names = |page: &Value| -> Vec<String> {
-        page["renders"].as_array().unwrap().iter().map(|render| render["renderId"].as_str().unwrap().to_owned()).collect()
+        page["renders"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|render| render["renderId"].as_str().unwrap().to_owned())
+            .collect()
     };
     let first = list("limit=3").await;
     assert_eq!(names(&first), ids[..3]);
@@ -172,8 +202,16 @@ async fn renders_are_listed_page_by_page_and_filtered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_says_what_would_be_queued_and_queues_nothing() {
     let server = Server::start().await;
-    let (status, answer) = server.post("/v1/renders", &json!({"serveUrl": "test", "composition": "tiny", "dryRun": true, "concurrency": 4})).await;
-    assert_eq!((status, &answer["composition"]["id"], &answer["ignored"]), (200, &json!("tiny"), &json!(["concurrency"])));
+    let (status, answer) = server
+        .post(
+            "/v1/renders",
+            &json!({"serveUrl": "test", "composition": "tiny", "dryRun": true, "concurrency": 4}),
+        )
+        .await;
+    assert_eq!(
+        (status, &answer["composition"]["id"], &answer["ignored"]),
+        (200, &json!("tiny"), &json!(["concurrency"]))
+    );
     let listed: Value = server.get("/v1/renders").await.json().await.unwrap();
     assert_eq!(listed["renders"], json!([]));
 }
@@ -183,11 +221,19 @@ async fn a_site_that_is_needed_stays_and_one_that_is_not_goes_with_its_files() {
     let server = Server::start().await;
     let site: Value = server.get("/v1/sites/test").await.json().await.unwrap();
     let files = server.data.path().join("sites").join(site["version"].as_str().unwrap());
-    let broken = site["compositions"].as_array().unwrap().iter().find(|composition| composition["id"] == "metadata-throws");
-    assert!(broken.unwrap()["error"].as_str().unwrap().contains("points is empty"), "one bad composition hides no other");
+    let broken = site["compositions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|composition| composition["id"] == "metadata-throws");
+    assert!(
+        broken.unwrap()["error"].as_str().unwrap().contains("points is empty"),
+        "one bad composition hides no other"
+    );
 
     let id = server.submit("tiny", json!({"queue": {"runAt": "2999-01-01T00:00:00Z"}})).await;
-    let remove = async || server.request(Method::DELETE, "/v1/sites/test").send().await.unwrap().status().as_u16();
+    let remove =
+        async || server.request(Method::DELETE, "/v1/sites/test").send().await.unwrap().status().as_u16();
     assert_eq!(remove().await, 409);
     server.post(&format!("/v1/renders/{id}/cancel"), &json!({})).await;
     assert_eq!((remove().await, files.exists()), (204, false));
@@ -195,7 +241,9 @@ async fn a_site_that_is_needed_stays_and_one_that_is_not_goes_with_its_files() {
 
     let renderer = project().join("node_modules/@remotion/renderer");
     let upload = async |name: &str, body: &'static [u8], renderer: &str| {
-        let request = server.request(Method::POST, &format!("/v1/sites/{name}/versions")).query(&[("renderer", renderer)]);
+        let request = server
+            .request(Method::POST, &format!("/v1/sites/{name}/versions"))
+            .query(&[("renderer", renderer)]);
         request.body(body).send().await.unwrap().status().as_u16()
     };
     assert_eq!(upload("bad", b"no archive", renderer.to_str().unwrap()).await, 422);
@@ -210,9 +258,21 @@ async fn the_description_of_the_api_names_every_route() {
     let described: Value = server.get("/openapi.json").await.json().await.unwrap();
     let paths: Vec<_> = described["paths"].as_object().unwrap().keys().cloned().collect();
     for path in [
-        "/v1/renders", "/v1/renders/{id}", "/v1/renders/{id}/cancel", "/v1/renders/{id}/retry", "/v1/renders/{id}/events",
-        "/v1/renders/{id}/log", "/v1/renders/{id}/output", "/v1/stills", "/enqueue", "/dev/enqueue", "/v1/sites", "/v1/sites/{name}",
-        "/v1/sites/{name}/versions", "/healthz", "/readyz",
+        "/v1/renders",
+        "/v1/renders/{id}",
+        "/v1/renders/{id}/cancel",
+        "/v1/renders/{id}/retry",
+        "/v1/renders/{id}/events",
+        "/v1/renders/{id}/log",
+        "/v1/renders/{id}/output",
+        "/v1/stills",
+        "/enqueue",
+        "/dev/enqueue",
+        "/v1/sites",
+        "/v1/sites/{name}",
+        "/v1/sites/{name}/versions",
+        "/healthz",
+        "/readyz",
     ] {
         assert!(paths.contains(&path.to_owned()), "{path} is missing from {paths:?}");
     }
@@ -226,7 +286,10 @@ async fn the_command_line_renders_shows_and_says_why_not() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("out/film.mp4");
     let file = file.to_str().unwrap();
-    let rendered = run(&server, &["render", "test", "tiny", "--props", "{\"text\":\"hi\"}", "--set", "crf=30", "-o", file]);
+    let rendered = run(
+        &server,
+        &["render", "test", "tiny", "--props", "{\"text\":\"hi\"}", "--set", "crf=30", "-o", file],
+    );
     assert_eq!(rendered.0, 0, "{rendered:?}");
     assert!(rendered.1.contains("10 frames, 128x72"), "{rendered:?}");
     assert_eq!(&std::fs::read(file).unwrap()[4..8], b"ftyp");
@@ -247,7 +310,8 @@ async fn the_command_line_renders_shows_and_says_why_not() {
     assert!(shown.1.contains("component_error"), "{shown:?}");
     let logs = run(&server, &["logs", id]);
     assert!(logs.1.contains("--- attempt 1") && logs.1.contains("boom at frame 3"), "{logs:?}");
-    let detached = run(&server, &["render", "test", "tiny", "--detach", "--set", "queue.runAt=2999-01-01T00:00:00Z"]);
+    let detached =
+        run(&server, &["render", "test", "tiny", "--detach", "--set", "queue.runAt=2999-01-01T00:00:00Z"]);
     let waiting = detached.1.trim();
     assert_eq!(run(&server, &["cancel", waiting]).1.trim(), "cancelled");
     assert_eq!(run(&server, &["retry", waiting]).0, 0);

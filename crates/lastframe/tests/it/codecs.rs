@@ -12,7 +12,12 @@ async fn every_codec_comes_out_as_asked() {
         ("tiny", json!({"codec": "h265"}), "hevc", "video/mp4"),
         ("tiny", json!({"codec": "vp8"}), "vp8", "video/webm"),
         ("tiny", json!({"codec": "vp9"}), "vp9", "video/webm"),
-        ("tiny", json!({"codec": "prores", "proResProfile": "4444", "imageFormat": "png", "pixelFormat": "yuva444p10le"}), "prores", "video/quicktime"),
+        (
+            "tiny",
+            json!({"codec": "prores", "proResProfile": "4444", "imageFormat": "png", "pixelFormat": "yuva444p10le"}),
+            "prores",
+            "video/quicktime",
+        ),
         ("tiny", json!({"codec": "gif", "everyNthFrame": 2, "numberOfGifLoops": 1}), "gif", "image/gif"),
         ("tiny", json!({"codec": "h264-mkv"}), "h264", "video/x-matroska"),
         ("tone", json!({"audioCodec": "pcm-16"}), "h264", "video/x-matroska"),
@@ -31,9 +36,11 @@ async fn every_codec_comes_out_as_asked() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&file, answer.bytes().await.unwrap()).unwrap();
         let probed = probe(file.path());
-        let names: Vec<_> = probed["streams"].as_array().unwrap().iter().map(|stream| &stream["codec_name"]).collect();
+        let names: Vec<_> =
+            probed["streams"].as_array().unwrap().iter().map(|stream| &stream["codec_name"]).collect();
         assert!(names.contains(&&json!(codec)), "{options}: {probed}");
-        let video = probed["streams"].as_array().unwrap().iter().find(|stream| stream["codec_type"] == "video");
+        let video =
+            probed["streams"].as_array().unwrap().iter().find(|stream| stream["codec_type"] == "video");
         if let Some(video) = video {
             let frames: u64 = video["nb_read_frames"].as_str().unwrap().parse().unwrap();
             assert_eq!(json!(frames), render["output"]["frameCount"], "{options}");
@@ -50,7 +57,10 @@ async fn options_reach_remotion() {
         (json!({"frameRange": 3}), json!({"frameCount": 1})),
         (json!({"frameRange": [8, null]}), json!({"frameCount": 2})),
         (json!({"scale": 2}), json!({"frameCount": 10, "width": 256, "height": 144})),
-        (json!({"forceWidth": 32, "forceHeight": 48, "forceDurationInFrames": 3}), json!({"frameCount": 3, "width": 32, "height": 48})),
+        (
+            json!({"forceWidth": 32, "forceHeight": 48, "forceDurationInFrames": 3}),
+            json!({"frameCount": 3, "width": 32, "height": 48}),
+        ),
     ];
     for (options, expected) in cases {
         let id = server.submit("tiny", options.clone()).await;
@@ -65,7 +75,9 @@ async fn options_reach_remotion() {
 async fn stills_show_the_props_and_come_in_every_format() {
     let server = Server::start().await;
     let mut pictures = Vec::new();
-    for (text, format) in [("one", "png"), ("one", "png"), ("two", "png"), ("one", "jpeg"), ("one", "webp"), ("one", "pdf")] {
+    for (text, format) in
+        [("one", "png"), ("one", "png"), ("two", "png"), ("one", "jpeg"), ("one", "webp"), ("one", "pdf")]
+    {
         let body = json!({"serveUrl": "test", "composition": "tiny", "inputProps": {"text": text}, "imageFormat": format, "frame": 3});
         let (status, answer) = server.post("/v1/stills", &body).await;
         assert_eq!(status, 202, "{answer}");
@@ -97,7 +109,10 @@ async fn a_composition_sees_its_variables_and_nothing_of_the_server() {
     server.under_way(&id).await;
     for process in server.sidecar_processes().keys() {
         let environment = std::fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
-        assert!(!environment.windows(7).any(|part| part == b"hunter2"), "the server's secrets reach process {process}");
+        assert!(
+            !environment.windows(7).any(|part| part == b"hunter2"),
+            "the server's secrets reach process {process}"
+        );
     }
     let ended: Value = server.succeeded(&id).await;
     assert_eq!(ended["output"]["frameCount"], 30);

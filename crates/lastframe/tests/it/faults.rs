@@ -28,11 +28,15 @@ async fn kill_9_of_the_server_four_times_in_a_row_costs_no_attempt_and_leaves_no
         assert!(!before.is_empty());
         server = server.kill_and_restart().await;
         let after = server.sidecar_processes();
-        assert!(before.keys().all(|process| !after.contains_key(process)), "left running: {before:?} {after:?}");
+        assert!(
+            before.keys().all(|process| !after.contains_key(process)),
+            "left running: {before:?} {after:?}"
+        );
     }
     let render = assert_whole(&server, &id).await;
     assert_eq!(render["attempt"], 1);
-    let outcomes: Vec<_> = render["attempts"].as_array().unwrap().iter().map(|attempt| &attempt["outcome"]).collect();
+    let outcomes: Vec<_> =
+        render["attempts"].as_array().unwrap().iter().map(|attempt| &attempt["outcome"]).collect();
     assert_eq!(outcomes, ["lost", "lost", "lost", "lost", "succeeded"]);
 }
 
@@ -129,10 +133,16 @@ async fn faults_of_the_site_fail_at_once_with_its_message_and_its_own_source() {
         assert!(log.contains(message), "{log}");
     }
     // A fault that may pass is tried as often as was asked for.
-    let id = server.submit("hangs", json!({"timeoutInMilliseconds": 7000, "queue": {"maxAttempts": 2}})).await;
+    let id =
+        server.submit("hangs", json!({"timeoutInMilliseconds": 7000, "queue": {"maxAttempts": 2}})).await;
     let render = server.ended(&id).await;
     assert_eq!((&render["status"], &render["attempt"]), (&json!("failed"), &json!(2)), "{render}");
     assert_eq!(render["errors"][0]["code"], "delay_render_timeout");
-    let id = server.submit("slow", json!({"inputProps": {"frames": 600}, "queue": {"timeoutInSeconds": 2, "maxAttempts": 1}})).await;
+    let id = server
+        .submit(
+            "slow",
+            json!({"inputProps": {"frames": 600}, "queue": {"timeoutInSeconds": 2, "maxAttempts": 1}}),
+        )
+        .await;
     assert_eq!(server.ended(&id).await["errors"][0]["code"], "render_timeout");
 }

@@ -19,7 +19,8 @@ fn assert_one_after_another(renders: &[Value]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_runs_in_order_and_another_does_not_wait_for_it() {
     let server = Server::start().await;
-    let grouped = |group: &str| json!({"inputProps": {"frames": 10, "msPerFrame": 20}, "queue": {"group": group}});
+    let grouped =
+        |group: &str| json!({"inputProps": {"frames": 10, "msPerFrame": 20}, "queue": {"group": group}});
     let mut ids = Vec::new();
     for _ in 0..3 {
         ids.push(server.submit("slow", grouped("a")).await);
@@ -41,7 +42,8 @@ async fn a_group_runs_in_order_and_another_does_not_wait_for_it() {
 async fn a_retried_render_blocks_its_group_until_it_is_terminal() {
     let server = Server::start().await;
     let group = json!({"group": "a", "maxAttempts": 2});
-    let first = server.submit("slow", json!({"inputProps": {"frames": 20, "msPerFrame": 50}, "queue": group})).await;
+    let first =
+        server.submit("slow", json!({"inputProps": {"frames": 20, "msPerFrame": 50}, "queue": group})).await;
     let second = server.submit("tiny", json!({"queue": group})).await;
     server.under_way(&first).await;
     send_signal("KILL", server.sidecar_process("sidecar.mjs", "supervise"));

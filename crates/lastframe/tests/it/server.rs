@@ -50,7 +50,11 @@ impl Server {
 
     /// A server on a data folder that may have been used before.
     pub(crate) async fn on(data: tempfile::TempDir) -> Self {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(data.path().join("server.log")).unwrap();
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(data.path().join("server.log"))
+            .unwrap();
         let process = command(data.path()).stderr(log).stdout(Stdio::null()).spawn().unwrap();
         let mut server = Self { process, data, url: String::new(), token: String::new(), http: client() };
         server.await_ready().await;
@@ -64,8 +68,13 @@ impl Server {
                 if let Some(status) = self.process.try_wait().unwrap() {
                     panic!("the server ended with {status}:\n{}", self.log());
                 }
-                if let (Ok(url), Ok(token)) = (std::fs::read_to_string(&address), std::fs::read_to_string(&token))
-                    && client().get(format!("{url}/readyz")).send().await.is_ok_and(|answer| answer.status() == 200)
+                if let (Ok(url), Ok(token)) =
+                    (std::fs::read_to_string(&address), std::fs::read_to_string(&token))
+                    && client()
+                        .get(format!("{url}/readyz"))
+                        .send()
+                        .await
+                        .is_ok_and(|answer| answer.status() == 200)
                 {
                     return (url, token);
                 }
@@ -135,11 +144,16 @@ impl Server {
             }
             panic!("the stream ended before the condition came about; last: {last}");
         };
-        timeout(PATIENCE, follow).await.unwrap_or_else(|_| panic!("waited in vain; the server's log:\n{}", self.log()))
+        timeout(PATIENCE, follow)
+            .await
+            .unwrap_or_else(|_| panic!("waited in vain; the server's log:\n{}", self.log()))
     }
 
     pub(crate) async fn ended(&self, id: &str) -> Value {
-        self.follow(id, |render| ["succeeded", "failed", "cancelled"].contains(&render["status"].as_str().unwrap())).await;
+        self.follow(id, |render| {
+            ["succeeded", "failed", "cancelled"].contains(&render["status"].as_str().unwrap())
+        })
+        .await;
         self.render(id).await
     }
 
@@ -151,7 +165,10 @@ impl Server {
 
     /// Waits until frames of it have been made.
     pub(crate) async fn under_way(&self, id: &str) -> Value {
-        self.follow(id, |render| render["status"] == "rendering" && render["framesRendered"].as_u64().unwrap() > 0).await
+        self.follow(id, |render| {
+            render["status"] == "rendering" && render["framesRendered"].as_u64().unwrap() > 0
+        })
+        .await
     }
 
     pub(crate) async fn output(&self, id: &str) -> Vec<u8> {
@@ -177,7 +194,10 @@ impl Server {
             .filter_map(|entry| {
                 let process: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
                 let environment = std::fs::read(format!("/proc/{process}/environ")).ok()?;
-                environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(mark.as_bytes())).then_some(())?;
+                environment
+                    .split(|byte| *byte == 0)
+                    .any(|variable| variable.starts_with(mark.as_bytes()))
+                    .then_some(())?;
                 let command = std::fs::read(format!("/proc/{process}/cmdline")).ok()?;
                 Some((process, String::from_utf8_lossy(&command).replace('\0', " ")))
             })
@@ -243,7 +263,10 @@ impl Drop for Server {
 /// The command that starts a server on a data folder.
 pub(crate) fn command(data: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lastframe"));
-    command.args(["serve", "--listen", "127.0.0.1:0"]).env("LASTFRAME_DATA", data).env("A_SECRET_OF_THE_SERVER", "hunter2");
+    command
+        .args(["serve", "--listen", "127.0.0.1:0"])
+        .env("LASTFRAME_DATA", data)
+        .env("A_SECRET_OF_THE_SERVER", "hunter2");
     command
 }
 
@@ -286,7 +309,13 @@ fn bundle() -> &'static [u8] {
             .output()
             .expect("node is installed");
         assert!(bundled.status.success(), "{}", String::from_utf8_lossy(&bundled.stderr));
-        let packed = Command::new("tar").arg("-cz").arg("-C").arg(out.path().join("bundle")).arg(".").output().unwrap();
+        let packed = Command::new("tar")
+            .arg("-cz")
+            .arg("-C")
+            .arg(out.path().join("bundle"))
+            .arg(".")
+            .output()
+            .unwrap();
         assert!(packed.status.success());
         packed.stdout
     })

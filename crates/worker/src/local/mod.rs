@@ -128,7 +128,9 @@ impl LocalRenderer {
 }
 
 async fn compositions(sidecar: &mut Sidecar, bundle: &Path) -> Result<Vec<Composition>, Failure> {
-    sidecar.send(&Command::Compositions { id: "compositions", serve_url: bundle, options: &Map::new() }).await?;
+    sidecar
+        .send(&Command::Compositions { id: "compositions", serve_url: bundle, options: &Map::new() })
+        .await?;
     loop {
         match next(sidecar).await? {
             Event::Compositions { compositions } => return Ok(compositions),
@@ -241,7 +243,8 @@ async fn render(
 ) -> Result<(PathBuf, Output), Failure> {
     let id = format!("{}-{}", job.render, job.attempt);
     let temporary = sidecar.folder().join(&id);
-    std::fs::create_dir_all(&temporary).map_err(|error| Failure::new("no_space", format!("no scratch space: {error}"), true))?;
+    std::fs::create_dir_all(&temporary)
+        .map_err(|error| Failure::new("no_space", format!("no scratch space: {error}"), true))?;
     let file = temporary.join(format!("output.{}", job.request.extension(job.kind)));
     let mut options = job.request.remotion_options();
     if job.kind == Kind::Media {
@@ -263,7 +266,10 @@ async fn render(
     loop {
         match next(sidecar).await? {
             Event::Started { composition, frame_count, width, height, duration_in_seconds } => {
-                log.line("worker", &format!("composition {}: {frame_count} frames of {width}x{height}", composition.id));
+                log.line(
+                    "worker",
+                    &format!("composition {}: {frame_count} frames of {width}x{height}", composition.id),
+                );
                 last = Progress { phase: Phase::Rendering, frame_count, ..last };
                 expected = Some(verify::Expected { frame_count, width, height, duration_in_seconds });
                 drop(events.send(RunEvent::Progress(last)).await);
@@ -274,7 +280,8 @@ async fn render(
             }
             Event::Log { level, text } => log.line(&level, &text),
             Event::Finished { size_in_bytes, mut probe } => {
-                let expected = expected.ok_or_else(|| Failure::new("internal", "finished before it started", true))?;
+                let expected =
+                    expected.ok_or_else(|| Failure::new("internal", "finished before it started", true))?;
                 if job.kind == Kind::Still {
                     probe.streams = picture(&file);
                 }

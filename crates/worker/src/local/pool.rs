@@ -57,7 +57,13 @@ impl Pool {
     pub(super) fn new(options: Options) -> std::io::Result<Self> {
         let script = options.work.join("sidecar.mjs");
         std::fs::write(&script, SCRIPT)?;
-        Ok(Self { options, script, idle: Mutex::default(), started: AtomicU64::new(0), seats: Arc::default() })
+        Ok(Self {
+            options,
+            script,
+            idle: Mutex::default(),
+            started: AtomicU64::new(0),
+            seats: Arc::default(),
+        })
     }
 
     pub(super) fn take_seat(&self) -> Seat {
@@ -70,7 +76,10 @@ impl Pool {
         loop {
             let (found, in_the_way) = {
                 let mut idle = self.idle();
-                match idle.iter().position(|idle| idle.tenant == job.tenant && idle.version == job.site.version) {
+                match idle
+                    .iter()
+                    .position(|idle| idle.tenant == job.tenant && idle.version == job.site.version)
+                {
                     Some(index) => (Some(idle.remove(index).sidecar), None),
                     // Room for the new one: the one that has waited longest goes.
                     None if idle.len() >= self.options.concurrency => (None, Some(idle.remove(0).sidecar)),
@@ -98,13 +107,20 @@ impl Pool {
     pub(super) async fn checkin(&self, job: &Job, mut sidecar: Sidecar) {
         sidecar.renders += 1;
         let recycle = &self.options.recycle;
-        let worn = sidecar.renders >= recycle.renders || sidecar.age() >= recycle.age || sidecar.memory() >= recycle.memory;
+        let worn = sidecar.renders >= recycle.renders
+            || sidecar.age() >= recycle.age
+            || sidecar.memory() >= recycle.memory;
         let scratch = sidecar.folder().join(format!("{}-{}", job.render, job.attempt));
         let cleared = std::fs::remove_dir_all(&scratch);
         if worn || cleared.is_err() || !sidecar.catch_up() {
             return sidecar.stop().await;
         }
-        let idle = Idle { tenant: job.tenant.clone(), version: job.site.version.clone(), since: Instant::now(), sidecar };
+        let idle = Idle {
+            tenant: job.tenant.clone(),
+            version: job.site.version.clone(),
+            since: Instant::now(),
+            sidecar,
+        };
         self.idle().push(idle);
     }
 

@@ -119,6 +119,7 @@ async function warmBrowser({ chromiumOptions = {}, logLevel = 'info' }) {
     logLevel,
   });
   const child = [...children].findLast(isBrowser);
+  if (!child) throw new Error('Failed to launch the browser: it ended at once');
   const opened = { instance, key, pid: child.pid };
   opened.gone = new Promise((_, reject) => {
     child.once('exit', (code, signal) => {
@@ -280,13 +281,7 @@ async function renderStill({ id, composition, outputLocation, options, shared })
 function mediaStarted(id, composition, frameCount, { codec, scale = 1, everyNthFrame = 1, ...options }) {
   const { width, height, fps } = composition;
   const { actualWidth, actualHeight } = RenderInternals.validateEvenDimensionsWithCodec({
-    width,
-    height,
-    codec,
-    scale,
-    wantsImageSequence: false,
-    indent: false,
-    logLevel: 'error',
+    width, height, codec, scale, wantsImageSequence: false, indent: false, logLevel: 'error',
   });
   const { audio, video } = RenderInternals.codecSupportsMedia(codec);
   const { preferLossless = false } = options;
@@ -368,7 +363,8 @@ for (const level of ['warn', 'error']) {
     print(...values);
     const line = stripVTControlCharacters(format(...values)).trim();
     const topic = line.replace(/\d+\.\d+/g, ''); // said again with every page it opens, with other figures
-    if (!line || !current || current.printed.has(topic) || line.endsWith(current.browserLine?.text)) return;
+    const heard = current?.browserLine?.text;
+    if (!line || !current || current.printed.has(topic) || (heard && line.endsWith(heard))) return;
     current.printed.add(topic);
     log(level, line);
   };

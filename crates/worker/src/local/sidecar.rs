@@ -131,7 +131,12 @@ pub(super) struct Sidecar {
 
 impl Sidecar {
     /// Starts one whose files, browser profile and temporary files live in `folder`.
-    pub(super) async fn start(options: &Options, script: &Path, folder: PathBuf, renderer: &Path) -> Result<Self, SidecarError> {
+    pub(super) async fn start(
+        options: &Options,
+        script: &Path,
+        folder: PathBuf,
+        renderer: &Path,
+    ) -> Result<Self, SidecarError> {
         let home = folder.join("home");
         std::fs::create_dir_all(&home).map_err(SidecarError::Start)?;
         let Some((supervisor, words)) = options.supervisor.split_first() else {
@@ -242,10 +247,12 @@ impl Sidecar {
             tracing::error!(%error, "cannot end a supervisor");
         }
         // Finds something only if the supervisor could not do its work, because it was stopped or killed itself.
-        match reap(&folder) {
-            Ok(0) => {}
-            Ok(processes) => tracing::warn!(processes, "stopped what a supervisor had left running"),
-            Err(error) => tracing::error!(%error, "cannot look for leftovers"),
+        let marked = folder.clone();
+        match tokio::task::spawn_blocking(move || reap(&marked)).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(processes)) => tracing::warn!(processes, "stopped what a supervisor had left running"),
+            Ok(Err(error)) => tracing::error!(%error, "cannot stop what a supervisor had left running"),
+            Err(error) => tracing::error!(%error, "looking for leftovers panicked"),
         }
         if let Err(error) = tokio::fs::remove_dir_all(&folder).await {
             tracing::warn!(%error, folder = %folder.display(), "cannot remove the scratch folder of a sidecar");

@@ -9,15 +9,18 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 
 /// In the environment of everything that belongs to a sidecar: its folder. Found again after a crash.
 pub(crate) const MARK: &str = "LASTFRAME_SIDECAR";
+
+/// How long a process may take to die of SIGKILL: it may be within a write to a slow disk.
+const DEATH: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
 /// The role of supervisor: runs `program`, with our standard input and output as its command and event pipes.
 ///
@@ -89,34 +92,56 @@ fn end_descendants() -> io::Result<()> {
 }
 
 /// Kills what sidecars whose folder is `folder`, or lies below it, have left running, and returns how many processes
-/// that were. Finds something only after a supervisor itself was killed.
+/// that were once they are gone. Finds something only when a supervisor was killed, or is at its work still.
 ///
 /// # Errors
-/// When the list of processes cannot be read.
+/// When the processes cannot be listed, or one of them does not die.
 pub(crate) fn reap(folder: &Path) -> io::Result<usize> {
     let mut reaped = 0;
-    for process in processes()? {
-        // Read now, so it cannot be a stranger that was given an old number. Others' are unreadable: not ours.
-        let Ok(environment) = std::fs::read(format!("/proc/{}/environ", process.as_raw_nonzero())) else { continue };
-        let ours = environment.split(|byte| *byte == 0).filter_map(|variable| std::str::from_utf8(variable).ok()).any(
-            |variable| {
-                variable
-                    .strip_prefix(MARK)
-                    .and_then(|rest| rest.strip_prefix('='))
-                    .is_some_and(|value| Path::new(value).starts_with(folder))
-            },
-        );
-        if ours {
-            kill(process);
-            reaped += 1;
+    loop {
+        let marked = marked(folder)?;
+        if marked.is_empty() {
+            return Ok(reaped);
         }
+        for process in &marked {
+            match rustix::process::pidfd_send_signal(process, Signal::KILL) {
+                Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        for process in &marked {
+            if poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&DEATH))? == 0 {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "a killed process does not die"));
+            }
+        }
+        reaped += marked.len();
     }
-    Ok(reaped)
+}
+
+/// The processes that carry the mark of a sidecar in `folder`.
+fn marked(folder: &Path) -> io::Result<Vec<OwnedFd>> {
+    let carries = |variable: &[u8]| {
+        std::str::from_utf8(variable)
+            .ok()
+            .and_then(|variable| variable.strip_prefix(MARK)?.strip_prefix('='))
+            .is_some_and(|value| Path::new(value).starts_with(folder))
+    };
+    let ours = |process: Pid| {
+        // Held before it is looked at: the number could not be given to a stranger in between.
+        let handle = rustix::process::pidfd_open(process, PidfdFlags::empty()).ok()?;
+        // Those of other users are unreadable, and not ours.
+        let environment = std::fs::read(format!("/proc/{}/environ", process.as_raw_nonzero())).ok()?;
+        environment.split(|byte| *byte == 0).any(carries).then_some(handle)
+    };
+    Ok(processes()?.into_iter().filter_map(ours).collect())
 }
 
 fn processes() -> io::Result<Vec<Pid>> {
     let entries = std::fs::read_dir("/proc")?;
-    Ok(entries.flatten().filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)).collect())
+    Ok(entries
+        .flatten()
+        .filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
+        .collect())
 }
 
 fn parent(process: Pid) -> Option<Pid> {
@@ -126,7 +151,10 @@ fn parent(process: Pid) -> Option<Pid> {
 }
 
 fn pid(child: &Child) -> io::Result<Pid> {
-    i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("the child has no process id"))
+    i32::try_from(child.id())
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or_else(|| io::Error::other("the child has no process id"))
 }
 
 /// One that is gone already is what we want.
