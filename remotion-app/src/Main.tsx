@@ -3,12 +3,15 @@ import { AbsoluteFill, Img, interpolate, spring, staticFile, useCurrentFrame, us
 import { z } from "zod";
 import { parseProps } from "./parse-props";
 
-export const mainSchema = z.object({ text: z.string().max(300) });
+const heading = z.string().max(300);
+export const mainSchema = z.object({ text: heading, message: heading.optional() });
 type Props = z.infer<typeof mainSchema>;
 
-export const planMain: CalculateMetadataFunction<Props> = ({ props }) => ({
-  props: parseProps(mainSchema, props),
-});
+/** `message` is what the body of Remotion's SQS guide brings; it stands in the heading's place. */
+export const planMain: CalculateMetadataFunction<Props> = ({ props }) => {
+  const { text, message } = parseProps(mainSchema, props);
+  return { props: { text: message ?? text } };
+};
 
 const lights = [
   { color: "#7c3aed", orbits: 2, phase: 0, x: 22, y: 24, size: 75 },

@@ -369,6 +369,8 @@ request! {
     encoding_max_rate: String,
     /// Such as `4M`.
     encoding_buffer_size: String,
+    /// Frames between two keyframes, at most.
+    gop_size: u32,
     /// What is written into the file.
     color_space: ColorSpace,
     /// Sound samples per second; 48000 by default.
@@ -377,8 +379,6 @@ request! {
     for_seamless_aac_concatenation: bool,
     /// Prefers a lossless audio codec.
     prefer_lossless: bool,
-    /// `disable` (the default), `if-possible` or `required`.
-    hardware_acceleration: String,
     /// Milliseconds that one `delayRender()` may take; 30000 by default.
     timeout_in_milliseconds: u32,
     /// Seen by the composition as `process.env`.
@@ -407,6 +407,8 @@ request! {
     disallow_parallel_encoding: bool,
     /// Your key for Remotion's licence, passed to it.
     license_key: String,
+    /// False for renders that do not count for Remotion's licence, passed to it.
+    is_production: bool,
     /// Which frame, for stills; negative counts from the end.
     frame: i32,
     /// The file's name when it is downloaded.
@@ -421,17 +423,17 @@ request! {
 
 /// Options of `renderMediaOnLambda()` that only say where or how fast, and change nothing in the output.
 pub const IGNORED: &[&str] = &[
-    "apiKey",
     "bucketName",
     "concurrency",
     "concurrencyPerLambda",
     "dumpBrowserLogs",
+    "enableCancellation",
     "forceBucketName",
     "forcePathStyle",
     "framesPerLambda",
     "functionName",
+    "hardwareAcceleration",
     "indent",
-    "isProduction",
     "maxRetries",
     "overwrite",
     "privacy",
@@ -443,8 +445,10 @@ pub const IGNORED: &[&str] = &[
 
 /// Options that would change what a person gets and cannot be honoured, each with the reason.
 pub const REFUSED: &[(&str, &str)] = &[
+    ("apiKey", "Remotion has replaced it by `licenseKey`"),
     ("deleteAfter", "outputs are not deleted by themselves; leave it out"),
     ("notify", "this server sends no mail; follow `/v1/renders/{id}/events` instead"),
+    ("quality", "Remotion has replaced it by `jpegQuality`"),
     ("separateAudioTo", "a render has one file; ask for a second one with an audio codec"),
     ("webhook", "this server sends no webhooks; follow `/v1/renders/{id}/events` instead"),
 ];
@@ -554,8 +558,7 @@ impl RenderRequest {
             return self.image_format.unwrap_or(ImageFormat::Png).as_str();
         }
         let codec = self.codec();
-        let lossless = self.audio_codec == Some(AudioCodec::Pcm16)
-            || (self.prefer_lossless == Some(true) && self.audio_codec.is_none());
+        let lossless = self.audio_codec == Some(AudioCodec::Pcm16) || self.prefer_lossless == Some(true);
         match codec {
             // Uncompressed sound does not fit into the usual container of these.
             Codec::H264 | Codec::H265 | Codec::Av1 | Codec::Vp8 | Codec::Vp9 if lossless => "mkv",
@@ -607,12 +610,8 @@ impl RenderRequest {
         errors.within("/forceFps", self.force_fps, f64::MIN_POSITIVE, 1_000.0);
         errors.within("/forceDurationInFrames", self.force_duration_in_frames, 1, u32::MAX);
         errors.within("/everyNthFrame", self.every_nth_frame, 1, u32::MAX);
+        errors.within("/gopSize", self.gop_size, 1, u32::MAX);
         errors.within("/sampleRate", self.sample_rate, 8_000, 192_000);
-        if let Some(hardware) = &self.hardware_acceleration
-            && !["disable", "if-possible", "required"].contains(&hardware.as_str())
-        {
-            errors.add("/hardwareAcceleration", "must be `disable`, `if-possible` or `required`");
-        }
         for (pointer, bitrate) in [
             ("/audioBitrate", &self.audio_bitrate),
             ("/videoBitrate", &self.video_bitrate),
@@ -838,8 +837,9 @@ impl Errors {
 }
 
 fn is_bitrate(text: &str) -> bool {
-    let digits = text.strip_suffix(['k', 'K', 'M']).unwrap_or_default();
-    !digits.is_empty() && digits.parse::<f64>().is_ok_and(|number| number.is_finite() && number > 0.0)
+    let number = text.strip_suffix(['k', 'K', 'M']).unwrap_or_default();
+    number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+        && number.parse::<f64>().is_ok_and(|number| number > 0.0)
 }
 
 /// Turns what serde says into a pointer and a sentence.

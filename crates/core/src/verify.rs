@@ -56,8 +56,12 @@ pub struct Format {
     pub duration: Option<String>,
 }
 
-/// How far the sound's length may be off, in seconds: codecs work in frames of up to 60 ms and pad at both ends.
-const AUDIO_TOLERANCE: f64 = 0.2;
+/// How much shorter the sound may be, in seconds, and how much longer beside whole frames of its codec.
+const AUDIO_SLACK: f64 = 0.05;
+/// How many frames of its codec the sound may be longer: encoders pad at both ends, and containers count that.
+const AUDIO_PADDING: f64 = 4.0;
+/// Samples in a frame of MP3; AAC has fewer.
+const AUDIO_FRAME: f64 = 1_152.0;
 
 /// Compares the file with what it should be.
 ///
@@ -113,9 +117,13 @@ pub fn verify(
     if !has_picture {
         let audio = stream(probe, "audio").ok_or_else(|| incomplete("it has no sound".into()))?;
         let seconds = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<f64>().ok());
+        let longest =
+            AUDIO_PADDING * AUDIO_FRAME / f64::from(request.sample_rate.unwrap_or(48_000)) + AUDIO_SLACK;
         let duration = seconds(&audio.duration).or_else(|| seconds(&probe.format.duration));
         match duration {
-            Some(duration) if (duration - expected.duration_in_seconds).abs() <= AUDIO_TOLERANCE => {
+            Some(duration)
+                if (-AUDIO_SLACK..=longest).contains(&(duration - expected.duration_in_seconds)) =>
+            {
                 output.duration_in_seconds = Some(duration);
             }
             duration => {

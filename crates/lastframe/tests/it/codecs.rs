@@ -56,6 +56,7 @@ async fn options_reach_remotion() {
         (json!({"frameRange": [2, 5]}), json!({"frameCount": 4})),
         (json!({"frameRange": 3}), json!({"frameCount": 1})),
         (json!({"frameRange": [8, null]}), json!({"frameCount": 2})),
+        (json!({"scale": 0.7}), json!({"frameCount": 10, "width": 90, "height": 50})),
         (json!({"scale": 2}), json!({"frameCount": 10, "width": 256, "height": 144})),
         (
             json!({"forceWidth": 32, "forceHeight": 48, "forceDurationInFrames": 3}),

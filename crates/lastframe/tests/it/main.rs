@@ -2,6 +2,7 @@
 
 mod api;
 mod codecs;
+mod demo;
 mod faults;
 mod order;
 mod server;

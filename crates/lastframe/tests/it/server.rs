@@ -321,13 +321,19 @@ fn bundle() -> &'static [u8] {
     })
 }
 
-/// What the ffprobe of Remotion says of a file: codec, width, height and the frames it counts.
+/// A program of the ffmpeg that comes with Remotion.
+pub(crate) fn ffmpeg(program: &str) -> Command {
+    let folder = project().join("node_modules/@remotion/compositor-linux-x64-gnu");
+    let mut command = Command::new(folder.join(program));
+    command.env("LD_LIBRARY_PATH", folder);
+    command
+}
+
+/// What ffprobe says of a file, its frames decoded and counted.
 pub(crate) fn probe(file: &Path) -> Value {
-    let ffmpeg = project().join("node_modules/@remotion/compositor-linux-x64-gnu");
-    let probed = Command::new(ffmpeg.join("ffprobe"))
+    let probed = ffmpeg("ffprobe")
         .args(["-v", "error", "-count_frames", "-show_streams", "-show_format", "-of", "json"])
         .arg(file)
-        .env("LD_LIBRARY_PATH", ffmpeg)
         .output()
         .unwrap();
     assert!(probed.status.success(), "{}", String::from_utf8_lossy(&probed.stderr));

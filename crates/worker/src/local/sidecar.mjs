@@ -145,14 +145,14 @@ const PAGE_OPTIONS = [
   'chromiumOptions', 'envVariables', 'inputProps', 'logLevel', 'mediaCacheSizeInBytes', 'offthreadVideoCacheSizeInBytes',
   'offthreadVideoThreads', 'timeoutInMilliseconds',
 ];
-const OUTPUT_OPTIONS = ['apiKey', 'imageFormat', 'isProduction', 'jpegQuality', 'licenseKey', 'scale'];
+const OUTPUT_OPTIONS = ['imageFormat', 'isProduction', 'jpegQuality', 'licenseKey', 'scale'];
 const OPTIONS = {
   compositions: PAGE_OPTIONS,
   still: [...PAGE_OPTIONS, ...OUTPUT_OPTIONS, 'frame'],
   media: [
     ...PAGE_OPTIONS, ...OUTPUT_OPTIONS, 'audioBitrate', 'audioCodec', 'codec', 'colorSpace', 'crf', 'disallowParallelEncoding',
     'encodingBufferSize', 'encodingMaxRate', 'enforceAudioTrack', 'everyNthFrame', 'forSeamlessAacConcatenation', 'frameRange',
-    'gopSize', 'hardwareAcceleration', 'metadata', 'muted', 'numberOfGifLoops', 'pixelFormat', 'preferLossless', 'proResProfile',
+    'gopSize', 'metadata', 'muted', 'numberOfGifLoops', 'pixelFormat', 'preferLossless', 'proResProfile',
     'sampleRate', 'videoBitrate', 'x264Preset',
   ],
 };
@@ -227,17 +227,19 @@ async function render({ id, kind, serveUrl, outputLocation, temporary, concurren
     type: 'finished',
     id,
     sizeInBytes: fs.statSync(outputLocation).size,
-    contentType: RenderInternals.mimeLookup(outputLocation) || 'application/octet-stream',
     probe: await probe(outputLocation),
   };
 }
 
 async function renderMedia({ id, composition, outputLocation, concurrency, options, shared }) {
   const progress = progressReporter(id);
+  const size = videoSize(composition, options);
   let frameCount = 0;
   await remotion.renderMedia({
     ...pick(options, OPTIONS.media),
     ...shared,
+    // Encoding along with rendering takes whole pixels only; afterwards, Remotion rounds them.
+    ...(size.whole ? {} : { disallowParallelEncoding: true }),
     composition,
     outputLocation,
     concurrency,
@@ -247,7 +249,7 @@ async function renderMedia({ id, composition, outputLocation, concurrency, optio
     onStart: (start) => {
       current.stage = 'rendering';
       frameCount = start.frameCount;
-      send(mediaStarted(id, composition, frameCount, options));
+      send(mediaStarted(id, composition, frameCount, size, options));
     },
     onProgress: ({ renderedFrames, encodedFrames, progress: done, stitchStage }) =>
       progress(stitchStage === 'muxing' ? 'stitching' : 'rendering', renderedFrames, encodedFrames, done),
@@ -256,7 +258,7 @@ async function renderMedia({ id, composition, outputLocation, concurrency, optio
 }
 
 async function renderStill({ id, composition, outputLocation, options, shared }) {
-  const { scale = 1, imageFormat = 'png' } = options;
+  const { scale = 1 } = options;
   const still = remotion.renderStill({
     ...pick(options, OPTIONS.still),
     ...shared,
@@ -272,34 +274,23 @@ async function renderStill({ id, composition, outputLocation, options, shared })
     width: Math.round(composition.width * scale),
     height: Math.round(composition.height * scale),
     durationInSeconds: 0,
-    resolvedOutput: { imageFormat },
   });
   await still;
   progressReporter(id)('rendering', 1, 1, 1);
 }
 
-function mediaStarted(id, composition, frameCount, { codec, scale = 1, everyNthFrame = 1, ...options }) {
-  const { width, height, fps } = composition;
+/** The size that Remotion gives the video: some codecs need even sides. */
+function videoSize({ width, height }, { codec, scale = 1 }) {
   const { actualWidth, actualHeight } = RenderInternals.validateEvenDimensionsWithCodec({
     width, height, codec, scale, wantsImageSequence: false, indent: false, logLevel: 'error',
   });
-  const { audio, video } = RenderInternals.codecSupportsMedia(codec);
-  const { preferLossless = false } = options;
-  const audioCodec = (preferLossless ? undefined : options.audioCodec) ?? RenderInternals.getDefaultAudioCodec({ codec, preferLossless });
-  return {
-    type: 'started',
-    id,
-    composition: summary(composition),
-    frameCount,
-    width: Math.round(actualWidth * scale),
-    height: Math.round(actualHeight * scale),
-    durationInSeconds: (frameCount * everyNthFrame) / fps,
-    resolvedOutput: {
-      codec,
-      audioCodec: audio && !options.muted ? audioCodec : null,
-      pixelFormat: video ? (options.pixelFormat ?? composition.defaultPixelFormat ?? 'yuv420p') : null,
-    },
-  };
+  const sides = [actualWidth * scale, actualHeight * scale];
+  return { width: Math.round(sides[0]), height: Math.round(sides[1]), whole: sides.every(Number.isInteger) };
+}
+
+function mediaStarted(id, composition, frameCount, { width, height }, { everyNthFrame = 1 }) {
+  const durationInSeconds = (frameCount * everyNthFrame) / composition.fps;
+  return { type: 'started', id, composition: summary(composition), frameCount, width, height, durationInSeconds };
 }
 
 const summary = ({ id, width, height, fps, durationInFrames, defaultCodec }) => ({ id, width, height, fps, durationInFrames, defaultCodec });
