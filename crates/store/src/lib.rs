@@ -16,7 +16,7 @@ mod submit;
 mod sweep;
 mod writer;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -301,7 +301,7 @@ struct Readers {
 impl Readers {
     const COUNT: usize = 4;
 
-    fn open(path: &PathBuf) -> Result<Self, rusqlite::Error> {
+    fn open(path: &Path) -> Result<Self, rusqlite::Error> {
         let idle = (0..Self::COUNT).map(|_| connection::reader(path)).collect::<Result<Vec<_>, _>>()?;
         Ok(Self { idle: Arc::new(Mutex::new(idle)), permits: Arc::new(Semaphore::new(Self::COUNT)) })
     }

@@ -229,7 +229,7 @@ fn run(
             }
         }
         for reply in replies {
-            reply(committed.as_ref().map(|()| ()));
+            reply(committed.as_ref().copied());
         }
         if committed.is_ok() {
             for render in effects.changed {
@@ -335,7 +335,7 @@ mod tests {
         let (held, release) = hold(&writer).await;
         let together = async {
             tokio::join!(held, note(&writer, "a"), note(&writer, "wrong"), note(&writer, "b"), async {
-                drop(release)
+                drop(release);
             })
         };
         let (held, a, wrong, b, ()) = together.await;
@@ -381,7 +381,7 @@ mod tests {
         let (held, release) = hold(&writer).await;
         let together = async {
             tokio::join!(held, note(&writer, "a"), note(&writer, "full"), note(&writer, "b"), async {
-                drop(release)
+                drop(release);
             })
         };
         let (held, a, full, b, ()) = together.await;

@@ -104,7 +104,7 @@ async fn follow(run: &mut dyn Run, vitals: &watch::Sender<Vitals>) -> Ended {
         match run.next().await {
             RunEvent::Progress(progress) => vitals.send_modify(|vitals| vitals.progress = progress),
             RunEvent::Checkpoint(checkpoint) => {
-                vitals.send_modify(|vitals| vitals.checkpoint = Some(checkpoint))
+                vitals.send_modify(|vitals| vitals.checkpoint = Some(checkpoint));
             }
             RunEvent::Finished { file, output } => return Ended::Finished { file, output },
             RunEvent::Failed(failure) => return Ended::Failed(failure),

@@ -7,3 +7,4 @@ mod faults;
 mod order;
 mod server;
 mod shutdown;
+mod sidecar;

@@ -204,6 +204,15 @@ impl Server {
             .collect()
     }
 
+    /// Stops the server and starts it again under another configuration.
+    pub(crate) async fn reconfigured(mut self, config: &str) -> Self {
+        self.signal("TERM");
+        assert!(self.exit().await.success());
+        let data = self.give_up_data();
+        std::fs::write(data.path().join("lastframe.toml"), config).unwrap();
+        Self::on(data).await
+    }
+
     /// One of the sidecars' processes whose command line holds `part`, and not `other`.
     pub(crate) fn sidecar_process(&self, part: &str, other: &str) -> i32 {
         let processes = self.sidecar_processes();

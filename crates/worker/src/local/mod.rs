@@ -38,7 +38,7 @@ pub struct Options {
     pub sites: PathBuf,
     /// Scratch space: belongs to this renderer alone, and is emptied at start.
     pub work: PathBuf,
-    /// Starts a program under [`supervise`]: the words before the program's own.
+    /// Starts a program under [`supervise()`]: the words before the program's own.
     pub supervisor: Vec<OsString>,
     /// Node.
     pub node: PathBuf,
