@@ -21,7 +21,7 @@ fn supervised(script: &str) -> (Child, BufReader<std::process::ChildStdout>) {
 }
 
 /// The processes that [`CHILDREN`] starts announce themselves.
-fn announced(events: &mut impl std::io::BufRead) -> Vec<i32> {
+fn announced(events: impl std::io::BufRead) -> Vec<i32> {
     events.lines().take(4).map(|line| line.unwrap().parse().unwrap()).collect()
 }
 
@@ -42,8 +42,8 @@ const CHILDREN: &str = "trap '' TERM HUP INT
 
 #[test]
 fn nothing_survives_when_the_worker_goes_away() {
-    let (mut supervisor, mut events) = supervised(&format!("{CHILDREN}; sleep 1000"));
-    let processes = announced(&mut events);
+    let (mut supervisor, events) = supervised(&format!("{CHILDREN}; sleep 1000"));
+    let processes = announced(events);
     drop(supervisor.stdin.take());
     supervisor.wait().unwrap();
     assert_gone(&processes);
@@ -51,8 +51,8 @@ fn nothing_survives_when_the_worker_goes_away() {
 
 #[test]
 fn nothing_survives_the_program_itself() {
-    let (mut supervisor, mut events) = supervised(&format!("{CHILDREN}; exit 7"));
-    let processes = announced(&mut events);
+    let (mut supervisor, events) = supervised(&format!("{CHILDREN}; exit 7"));
+    let processes = announced(events);
     supervisor.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
     assert_eq!(supervisor.wait().unwrap().code(), Some(7));
     assert_gone(&processes);
