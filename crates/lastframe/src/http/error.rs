@@ -103,7 +103,7 @@ impl IntoResponse for ApiError {
         match &self {
             Self::Internal(error) => tracing::error!(error = format!("{error:#}"), "a request failed"),
             Self::Bundle(BundleError::Storage(error)) => {
-                tracing::error!(%error, "a bundle could not be stored")
+                tracing::error!(%error, "a bundle could not be stored");
             }
             _ => {}
         }

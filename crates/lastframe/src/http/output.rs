@@ -123,7 +123,7 @@ pub(super) async fn log(
         match tokio::fs::read(api.logs.path(render.id, attempt)).await {
             Ok(log) => text.extend_from_slice(&log),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                text.extend_from_slice(b"(nothing)\n")
+                text.extend_from_slice(b"(nothing)\n");
             }
             Err(error) => return Err(error.into()),
         }

@@ -95,13 +95,19 @@ async fn a_sidecar_that_speaks_nonsense_fails_its_render_and_is_ended() {
     let (server, _folder) = with_node("echo '{\"type\":\"ready\"' >&$LASTFRAME_EVENT_FD; sleep 1000").await;
     let id = server.submit("tiny", json!({"queue": {"maxAttempts": 1}})).await;
     let render = server.ended(&id).await;
-    assert_eq!((&render["status"], &render["errors"][0]["code"]), (&json!("failed"), &json!("internal")), "{render}");
+    assert_eq!(
+        (&render["status"], &render["errors"][0]["code"]),
+        (&json!("failed"), &json!("internal")),
+        "{render}"
+    );
     assert_eq!(server.sidecar_processes(), [].into());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sidecar_that_floods_its_output_is_read_on_and_renders() {
-    let (server, _folder) = with_node("yes 'a line of noise' | head -c 20000000 >&2; yes | head -c 1000000; exec node \"$@\"").await;
+    let (server, _folder) =
+        with_node("yes 'a line of noise' | head -c 20000000 >&2; yes | head -c 1000000; exec node \"$@\"")
+            .await;
     let id = server.submit("tiny", json!({})).await;
     server.succeeded(&id).await;
     let log = server.get(&format!("/v1/renders/{id}/log")).await.bytes().await.unwrap();
