@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod lease;
 pub mod ports;
+pub mod props;
 pub mod render;
 pub mod request;
 pub mod site;

@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use crate::props::{BodyError, Fields, Props, read_props};
 use crate::render::{Kind, words};
 use crate::site::Composition;
 
@@ -331,7 +333,7 @@ macro_rules! request {
 request! {
     /// The composition's props: any JSON object.
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]
-    input_props: Map<String, Value>,
+    input_props: Props,
     /// How frames become a file; `h264` by default.
     codec: Codec,
     /// How sound is encoded; the codec's usual by default.
@@ -455,6 +457,8 @@ pub const REFUSED: &[(&str, &str)] = &[
 
 /// Longest name of a composition, site or group, in bytes.
 const MAX_NAME: usize = 256;
+/// Most bytes that all options beside the input props may have.
+const MAX_OPTIONS: usize = 1 << 20;
 /// Most attempts a render may ask for.
 const MAX_ATTEMPTS: u32 = 20;
 /// Longest time one attempt may ask for: a day, in seconds.
@@ -507,42 +511,60 @@ impl RenderRequest {
     ///
     /// # Errors
     /// Everything that is wrong, as far as it can be told from the request alone.
-    pub fn parse(body: Value, kind: Kind) -> Result<(Self, Vec<String>), Vec<FieldError>> {
-        let Value::Object(mut fields) = body else {
-            return Err(vec![FieldError::new("", "must be a JSON object")]);
+    pub fn parse<'a>(body: Fields<'a>, kind: Kind) -> Result<(Self, Vec<String>), BodyError> {
+        let mut fields = body.fields;
+        let given = |fields: &mut BTreeMap<String, &'a RawValue>, name: &str| {
+            fields.remove(name).filter(|value| value.get() != "null")
         };
         let ignored: Vec<_> = IGNORED
             .iter()
             .filter(|name| fields.remove(**name).is_some())
             .map(|name| (*name).to_owned())
             .collect();
-        let mut errors: Vec<_> = REFUSED
-            .iter()
-            .filter(|(name, _)| fields.remove(*name).is_some_and(|value| !value.is_null()))
-            .map(|(name, reason)| {
-                FieldError::new(format!("/{name}"), format!("cannot be honoured: {reason}"))
-            })
+        let mut errors = Vec::new();
+        for (name, reason) in REFUSED {
+            if given(&mut fields, name).is_some() {
+                errors.push(FieldError::new(format!("/{name}"), format!("cannot be honoured: {reason}")));
+            }
+        }
+        let input_props = given(&mut fields, "inputProps").map(|props| read_props(props.get())).transpose();
+        let input_props = input_props.unwrap_or_else(|detail| {
+            errors.push(FieldError::new("/inputProps", detail));
+            None
+        });
+        if fields.values().map(|value| value.get().len()).sum::<usize>() > MAX_OPTIONS {
+            let detail = format!("the options beside `inputProps` have more than {MAX_OPTIONS} bytes");
+            return Err(BodyError::Invalid(vec![FieldError::new("", detail)]));
+        }
+        let options: serde_json::Result<Map<_, _>> = fields
+            .into_iter()
+            .map(|(name, value)| Ok((name, serde_json::from_str::<Value>(value.get())?)))
             .collect();
-        match serde_path_to_error::deserialize::<_, Self>(Value::Object(fields)) {
-            Ok(request) => {
+        let options = options.map_err(|error| BodyError::NotJson(error.to_string()))?;
+        match serde_path_to_error::deserialize::<_, Self>(Value::Object(options)) {
+            Ok(mut request) => {
+                request.input_props = input_props;
                 errors.extend(request.check(kind));
-                if errors.is_empty() { Ok((request, ignored)) } else { Err(errors) }
+                if errors.is_empty() { Ok((request, ignored)) } else { Err(BodyError::Invalid(errors)) }
             }
             Err(error) => {
                 errors.push(field_error(&error));
-                Err(errors)
+                Err(BodyError::Invalid(errors))
             }
         }
     }
 
-    /// Remotion's options alone, as the renderer takes them.
+    /// The request as the renderer takes it: Remotion's options, without Lastframe's own.
     #[must_use]
-    pub fn remotion_options(&self) -> Map<String, Value> {
-        let Ok(Value::Object(mut options)) = serde_json::to_value(self) else { return Map::new() };
-        for ours in ["serveUrl", "outName", "downloadBehavior", "queue", "dryRun"] {
-            options.shift_remove(ours);
+    pub fn for_remotion(&self, kind: Kind) -> Self {
+        Self {
+            codec: (kind == Kind::Media).then(|| self.codec()),
+            out_name: None,
+            download_behavior: None,
+            queue: None,
+            dry_run: None,
+            ..self.clone()
         }
-        options
     }
 
     /// The codec, or Remotion's default.
@@ -870,12 +892,20 @@ mod tests {
 
     use super::*;
 
+    fn read(body: &Value, kind: Kind) -> Result<(RenderRequest, Vec<String>), Vec<FieldError>> {
+        let body = body.to_string();
+        match Fields::read(body.as_bytes()).and_then(|fields| RenderRequest::parse(fields, kind)) {
+            Ok(read) => Ok(read),
+            Err(BodyError::Invalid(errors)) => Err(errors),
+            Err(BodyError::NotJson(why)) => panic!("{why}"),
+        }
+    }
+
     fn parse(mut fields: Value, kind: Kind) -> Result<(RenderRequest, Vec<String>), Vec<String>> {
         for (name, value) in [("composition", "main"), ("serveUrl", "site")] {
             fields.as_object_mut().unwrap().entry(name).or_insert_with(|| value.into());
         }
-        RenderRequest::parse(fields, kind)
-            .map_err(|errors| errors.into_iter().map(|error| error.pointer).collect())
+        read(&fields, kind).map_err(|errors| errors.into_iter().map(|error| error.pointer).collect())
     }
 
     fn pointers(fields: Value) -> Vec<String> {
@@ -918,11 +948,9 @@ mod tests {
         ] {
             assert_eq!(pointers(fields.clone()), [pointer], "{fields}");
         }
-        assert_eq!(RenderRequest::parse(json!([]), Kind::Media).unwrap_err()[0].pointer, "");
-        assert_eq!(
-            RenderRequest::parse(json!({"composition": "a"}), Kind::Media).unwrap_err()[0].pointer,
-            "/serveUrl"
-        );
+        assert_eq!(read(&json!([]), Kind::Media).unwrap_err()[0].pointer, "");
+        assert_eq!(read(&json!({"composition": "a"}), Kind::Media).unwrap_err()[0].pointer, "/serveUrl");
+        assert_eq!(pointers(json!({"outName": "x".repeat(MAX_OPTIONS)})), [""]);
     }
 
     #[test]
@@ -950,13 +978,15 @@ mod tests {
             "composition": "main", "serveUrl": "site", "inputProps": {"ü": [1, 2.5, null]}, "crf": 18.0, "frameRange": [3, null],
             "queue": {"group": "g", "runAt": "2026-01-01T00:00:00Z"}, "outName": "a.mp4",
         });
-        let (request, _) = RenderRequest::parse(body, Kind::Media).unwrap();
+        let (request, _) = read(&body, Kind::Media).unwrap();
         let again = serde_json::from_str(&serde_json::to_string(&request).unwrap()).unwrap();
         assert_eq!(request, again);
-        let options = Value::Object(request.remotion_options());
         assert_eq!(
-            options,
-            json!({"composition": "main", "inputProps": {"ü": [1, 2.5, null]}, "crf": 18.0, "frameRange": [3, null]})
+            serde_json::to_value(request.for_remotion(Kind::Media)).unwrap(),
+            json!({
+                "composition": "main", "serveUrl": "site", "codec": "h264", "inputProps": {"ü": [1, 2.5, null]},
+                "crf": 18.0, "frameRange": [3, null],
+            })
         );
     }
 

@@ -5,6 +5,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lastframe_core::FieldError;
 use lastframe_core::ports::{ControlError, QueueError, RemoveSiteError, SubmitError};
+use lastframe_core::props::BodyError;
 use serde::{Deserialize, Serialize};
 
 use crate::sites::BundleError;
@@ -124,6 +125,15 @@ impl IntoResponse for ApiError {
             response.headers_mut().insert(name, value);
         }
         response
+    }
+}
+
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::NotJson(why) => Self::NotJson(why),
+            BodyError::Invalid(errors) => Self::Invalid(errors),
+        }
     }
 }
 

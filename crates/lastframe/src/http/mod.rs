@@ -18,6 +18,7 @@ use axum::response::IntoResponse as _;
 use axum::{Json, Router};
 use lastframe_core::Clock;
 use lastframe_core::ports::{Directory, Outputs, Queue};
+use lastframe_core::props::Fields;
 use lastframe_worker::logs::Logs;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -148,7 +149,7 @@ impl FromRequest<Api> for Body {
 }
 
 impl Body {
-    fn json(&self) -> Result<serde_json::Value, ApiError> {
-        serde_json::from_slice(&self.0).map_err(|error| ApiError::NotJson(error.to_string()))
+    fn fields(&self) -> Result<Fields<'_>, ApiError> {
+        Ok(Fields::read(&self.0)?)
     }
 }

@@ -5,9 +5,9 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lastframe_core::ports::{Filter, IdempotencyKey, NewRender};
+use lastframe_core::site::Composition;
 use lastframe_core::{FieldError, Kind, Render, RenderId, RenderRequest, Status};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{Accepted, Api, ApiError, Body, Problem, RenderPage, RenderView};
@@ -25,7 +25,7 @@ const LONGEST_KEY: usize = 256;
     request_body = RenderRequest,
     responses(
         (status = 202, description = "Accepted", body = Accepted, headers(("Location" = String, description = "The render"))),
-        (status = 200, description = "What would have been accepted, for `dryRun`", body = Object),
+        (status = 200, description = "What would have been accepted, for `dryRun`", body = DryRun),
         (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "Not accepted", body = Problem, content_type = "application/problem+json"),
     )
@@ -46,7 +46,7 @@ pub(super) async fn submit(
     request_body = RenderRequest,
     responses(
         (status = 202, description = "Accepted", body = Accepted, headers(("Location" = String, description = "The render"))),
-        (status = 200, description = "What would have been accepted, for `dryRun`", body = Object),
+        (status = 200, description = "What would have been accepted, for `dryRun`", body = DryRun),
         (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "Not accepted", body = Problem, content_type = "application/problem+json"),
     )
@@ -69,10 +69,11 @@ async fn submitted(
 ) -> Result<Response, ApiError> {
     caller.need(Scope::RendersWrite)?;
     let key = idempotency_key(headers, body, kind)?;
-    let (render, ignored) = match accept(api, caller, body.json()?, kind, key).await? {
-        Accept::Queued { render, ignored } => (render, ignored),
-        Accept::DryRun(answer) => return Ok(Json(answer).into_response()),
-    };
+    let (render, ignored) =
+        match accept(api, caller, RenderRequest::parse(body.fields()?, kind)?, kind, key).await? {
+            Accept::Queued { render, ignored } => (render, ignored),
+            Accept::DryRun(answer) => return Ok(Json(answer).into_response()),
+        };
     let location = format!("/v1/renders/{}", render.id);
     let answer = Accepted { render: view(api, *render).await?, ignored };
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(answer)).into_response())
@@ -107,19 +108,17 @@ pub(super) async fn enqueue(
 ) -> Result<Response, ApiError> {
     caller.need(Scope::RendersWrite)?;
     let key = idempotency_key(&headers, &body, Kind::Media)?;
-    let request = match body.json()? {
-        Value::Object(fields) if fields.contains_key("composition") => Value::Object(fields),
-        Value::Object(props) => json!({
-            "serveUrl": api.config.enqueue_site,
-            "composition": api.config.enqueue_composition,
-            "inputProps": props,
-        }),
-        _ => {
-            return Err(ApiError::invalid(
-                "",
-                "must be a JSON object: a render request, or the input props of one",
-            ));
-        }
+    let fields = body.fields()?;
+    let request = if fields.has("composition") {
+        RenderRequest::parse(fields, Kind::Media)?
+    } else {
+        let request = RenderRequest {
+            serve_url: api.config.enqueue_site.clone(),
+            composition: api.config.enqueue_composition.clone(),
+            input_props: Some(fields.into_props()?),
+            ..RenderRequest::default()
+        };
+        (request, Vec::new())
     };
     match accept(&api, &caller, request, Kind::Media, key).await? {
         Accept::DryRun(answer) => Ok(Json(answer).into_response()),
@@ -152,18 +151,33 @@ pub(super) async fn enqueue_in_stage(
 
 enum Accept {
     Queued { render: Box<Render>, ignored: Vec<String> },
-    DryRun(Value),
+    DryRun(Box<DryRun>),
+}
+
+/// What would have been queued.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DryRun {
+    /// Always true.
+    dry_run: bool,
+    /// The version that the site stands for now.
+    site_version: String,
+    /// The composition, as it is with its default props.
+    composition: Composition,
+    /// The request as it was understood.
+    request: RenderRequest,
+    /// Options that only say where or how fast, and were left out.
+    ignored: Vec<String>,
 }
 
 /// Checks a request against what can be known before rendering, and queues it.
 async fn accept(
     api: &Api,
     caller: &Caller,
-    body: Value,
+    (request, ignored): (RenderRequest, Vec<String>),
     kind: Kind,
     key: Option<IdempotencyKey>,
 ) -> Result<Accept, ApiError> {
-    let (request, ignored) = RenderRequest::parse(body, kind).map_err(ApiError::Invalid)?;
     let site = api.directory.site(&caller.tenant, &request.serve_url).await?.ok_or_else(|| {
         ApiError::invalid(
             "/serveUrl",
@@ -190,14 +204,9 @@ async fn accept(
         return Err(ApiError::Invalid(errors));
     }
     if request.dry_run == Some(true) {
-        return Ok(Accept::DryRun(json!({
-            "dryRun": true,
-            "serveUrl": site.name,
-            "siteVersion": site.version,
-            "composition": composition,
-            "request": request,
-            "ignored": ignored,
-        })));
+        let composition = composition.clone();
+        let answer = DryRun { dry_run: true, site_version: site.version, composition, request, ignored };
+        return Ok(Accept::DryRun(Box::new(answer)));
     }
     let new = NewRender {
         kind,

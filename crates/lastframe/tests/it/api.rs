@@ -84,7 +84,7 @@ async fn every_wrong_input_is_refused_with_a_problem_that_names_the_field_and_co
         (b"{".to_vec(), 400, "invalid_json", ""),
         (b"".to_vec(), 400, "invalid_json", ""),
         (b"{\"serveUrl\": \"\xff\xfe\"}".to_vec(), 400, "invalid_json", ""),
-        (vec![b'['; 9_000], 400, "invalid_json", ""),
+        (vec![b'['; 9_000], 422, "invalid_request", ""),
         (b"[]".to_vec(), 422, "invalid_request", ""),
         (b"{}".to_vec(), 422, "invalid_request", "/composition"),
         (with("serveUrl", json!("nowhere")), 422, "invalid_request", "/serveUrl"),

@@ -21,7 +21,8 @@ fn ids(renders: &[Render]) -> Vec<String> {
 async fn an_accepted_render_is_there_as_it_was_after_the_store_is_opened_again() {
     let mut world = World::new().await;
     let mut asked = render("a").in_group("g").with_priority(7).with_attempts(9).holding_its_group();
-    asked.request.input_props = json!({"title": "Grüße", "sizes": [1, 2.5, null]}).as_object().cloned();
+    asked.request.input_props =
+        serde_json::from_value(json!({"title": "Grüße", "sizes": [1, 2.5, null]})).unwrap();
     let accepted = world.accept("ann", asked.clone()).await;
     assert_eq!(accepted.status, Status::Queued);
     assert_eq!((accepted.tenant.as_str(), accepted.group.as_deref()), ("ann", Some("g")));

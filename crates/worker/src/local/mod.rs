@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use lastframe_core::ports::{Job, Renderer, Run, RunEvent, Stop};
 use lastframe_core::site::Composition;
 use lastframe_core::{Checkpoint, Failure, Kind, Output, Phase, Progress, verify};
-use serde_json::{Map, Value};
+use serde_json::Map;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -246,10 +246,7 @@ async fn render(
     std::fs::create_dir_all(&temporary)
         .map_err(|error| Failure::new("no_space", format!("no scratch space: {error}"), true))?;
     let file = temporary.join(format!("output.{}", job.request.extension(job.kind)));
-    let mut options = job.request.remotion_options();
-    if job.kind == Kind::Media {
-        options.entry("codec").or_insert_with(|| Value::from("h264"));
-    }
+    let options = job.request.for_remotion(job.kind);
     let serve_url = sidecar.site(&job.site.version);
     let command = Command::Render {
         id: &id,

@@ -160,8 +160,8 @@ const OPTIONS = {
 /** Remotion Lambda's options that replace a value of the composition. */
 const FORCED = { forceWidth: 'width', forceHeight: 'height', forceFps: 'fps', forceDurationInFrames: 'durationInFrames' };
 
-/** Not for the renderer: the composition is selected with it; `overwrite` is about the published output, not this file. */
-const CONSUMED = ['composition', 'overwrite', ...Object.keys(FORCED)];
+/** Not for the renderer: the composition is selected with these; the bundle lies where the command says. */
+const CONSUMED = ['composition', 'serveUrl', ...Object.keys(FORCED)];
 
 const pick = (options, names) => Object.fromEntries(Object.entries(options).filter(([name]) => names.includes(name)));
 

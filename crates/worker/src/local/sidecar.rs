@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use lastframe_core::site::Composition;
-use lastframe_core::{Failure, Kind, Phase, verify::Probe};
+use lastframe_core::{Failure, Kind, Phase, RenderRequest, verify::Probe};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -40,7 +40,7 @@ pub(super) enum Command<'a> {
         output_location: &'a Path,
         temporary: &'a Path,
         concurrency: usize,
-        options: &'a Map<String, Value>,
+        options: &'a RenderRequest,
     },
     Compositions {
         id: &'a str,
@@ -210,6 +210,9 @@ impl Sidecar {
 
     pub(super) async fn send(&mut self, command: &Command<'_>) -> Result<(), SidecarError> {
         let mut line = serde_json::to_vec(command).map_err(SidecarError::Nonsense)?;
+        // Props come as their author wrote them. A line break between two tokens means no more than a space; within
+        // a string JSON has none.
+        line.iter_mut().filter(|byte| **byte == b'\n').for_each(|byte| *byte = b' ');
         line.push(b'\n');
         let written = async {
             self.commands.write_all(&line).await?;
