@@ -155,9 +155,22 @@ pub enum Event {
     Retry,
 }
 
+impl Event {
+    const fn done(self) -> &'static str {
+        match self {
+            Self::Claim => "claimed",
+            Self::Requeue => "queued again",
+            Self::Succeed => "completed",
+            Self::Fail => "failed",
+            Self::Cancel => "cancelled",
+            Self::Retry => "retried",
+        }
+    }
+}
+
 /// The event cannot happen to a render in this state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a render that is {status} cannot {}", format!("{event:?}").to_lowercase())]
+#[error("a render that is {status} cannot be {}", event.done())]
 pub struct IllegalTransition {
     /// The state it is in.
     pub status: Status,

@@ -465,6 +465,8 @@ const MAX_ATTEMPTS: u32 = 20;
 const MAX_TIMEOUT: u32 = 24 * 60 * 60;
 /// Remotion refuses less, in milliseconds.
 const MIN_DELAY_RENDER_TIMEOUT: u32 = 7_000;
+/// Less leaves nothing of any picture.
+const MIN_SCALE: f64 = 0.01;
 /// Remotion refuses more.
 const MAX_SCALE: f64 = 16.0;
 /// The longest side of a picture that a browser draws, in pixels.
@@ -619,7 +621,7 @@ impl RenderRequest {
         if let Some(out_name) = &self.out_name {
             errors.name("/outName", out_name);
         }
-        errors.within("/scale", self.scale, f64::MIN_POSITIVE, MAX_SCALE);
+        errors.within("/scale", self.scale, MIN_SCALE, MAX_SCALE);
         errors.within("/jpegQuality", self.jpeg_quality, 0, 100);
         errors.within(
             "/timeoutInMilliseconds",
@@ -629,7 +631,7 @@ impl RenderRequest {
         );
         errors.within("/forceWidth", self.force_width, 1, MAX_SIDE);
         errors.within("/forceHeight", self.force_height, 1, MAX_SIDE);
-        errors.within("/forceFps", self.force_fps, f64::MIN_POSITIVE, 1_000.0);
+        errors.within("/forceFps", self.force_fps, 0.01, 1_000.0);
         errors.within("/forceDurationInFrames", self.force_duration_in_frames, 1, u32::MAX);
         errors.within("/everyNthFrame", self.every_nth_frame, 1, u32::MAX);
         errors.within("/gopSize", self.gop_size, 1, u32::MAX);

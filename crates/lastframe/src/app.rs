@@ -92,8 +92,8 @@ impl App {
             stopping: stopping.clone(),
         };
         let closing = close.clone();
-        let server =
-            axum::serve(listener, http::router(api)).with_graceful_shutdown(closing.cancelled_owned());
+        let server = axum::serve(listener, http::router(api).into_make_service())
+            .with_graceful_shutdown(closing.cancelled_owned());
         let server = tokio::spawn(server.into_future());
         let worker = Arc::new(Worker {
             queue: Arc::clone(&store) as Arc<dyn ports::Queue>,

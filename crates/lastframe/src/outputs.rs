@@ -34,11 +34,15 @@ impl LocalOutputs {
         while let Some(render) = renders.next_entry().await? {
             let name = render.file_name();
             let Some(id) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
-            let committed = queue.get(id).await.map_err(io::Error::other)?.and_then(|render| render.output);
+            let Some(known) = queue.get(id).await.map_err(io::Error::other)? else {
+                // Not ours to judge: a database that was lost or restored must not take the videos with it.
+                tracing::warn!(render.id = %id, "there are outputs of a render that the queue does not know; they are kept");
+                continue;
+            };
             let mut files = tokio::fs::read_dir(render.path()).await?;
             while let Some(file) = files.next_entry().await? {
                 let key = format!("{id}/{}", file.file_name().display());
-                if committed.as_ref().is_none_or(|output| output.key != key) {
+                if known.output.as_ref().is_none_or(|output| output.key != key) {
                     self.delete(&key).await?;
                     removed += 1;
                 }

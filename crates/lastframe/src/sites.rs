@@ -1,7 +1,7 @@
 //! Taking in a site: unpacking its bundle, naming it by content, finding its compositions.
 
 use std::fs::File;
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,8 +12,10 @@ use lastframe_core::site::SiteVersion;
 use lastframe_worker::local::LocalRenderer;
 use sha2::{Digest as _, Sha256};
 
-/// Files in a bundle; Remotion's own have a few dozen.
-const MOST_FILES: usize = 20_000;
+/// Files and folders in a bundle; Remotion's own have a few dozen.
+const MOST_ENTRIES: usize = 20_000;
+/// Bytes of a path in a bundle.
+const LONGEST_PATH: u64 = 4_096;
 
 /// Why a bundle was not taken in.
 #[derive(Debug, thiserror::Error)]
@@ -70,16 +72,17 @@ impl Sites {
             let folder = tempfile::tempdir_in(incoming)?;
             let size = unpack(archive.as_file(), folder.path(), max_size)?;
             let version = content_hash(folder.path())?;
-            let target = sites.join(&version);
-            if !target.exists() {
-                std::fs::rename(folder.keep(), &target)?;
-                File::open(&sites)?.sync_all()?;
-            }
-            Ok((version, target, size))
+            Ok((folder, version, size))
         });
-        let (version, bundle, size_in_bytes) = unpacked.await.map_err(io::Error::other)??;
-        let compositions =
-            self.renderer.compositions(&bundle, &renderer).await.map_err(BundleError::Remotion)?;
+        let (folder, version, size_in_bytes) = unpacked.await.map_err(io::Error::other)??;
+        // Looked into where it was unpacked: a bundle that is refused goes with its folder.
+        let compositions = self.renderer.compositions(folder.path(), &renderer).await;
+        let compositions = compositions.map_err(BundleError::Remotion)?;
+        let target = sites.join(&version);
+        if !target.exists() {
+            std::fs::rename(folder.keep(), &target)?;
+            File::open(&sites)?.sync_all()?;
+        }
         let renderer = renderer.to_string_lossy().into_owned();
         Ok(SiteVersion {
             name,
@@ -119,41 +122,43 @@ fn renderer_version(folder: &Path) -> Result<String, BundleError> {
 
 /// Unpacks plain files and folders only, and no more than `max_size` bytes of them.
 fn unpack(archive: &File, into: &Path, max_size: u64) -> Result<u64, BundleError> {
-    let invalid = |error: io::Error| BundleError::Invalid(format!("not a .tar.gz of a bundle: {error}"));
     let mut archive = tar::Archive::new(GzDecoder::new(io::BufReader::new(archive)));
-    let (mut size, mut files) = (0, 0);
-    for entry in archive.entries().map_err(invalid)? {
-        let mut entry = entry.map_err(invalid)?;
-        let path = entry.path().map_err(invalid)?.into_owned();
+    let (mut size, mut entries) = (0, 0);
+    let mut long_name = None;
+    // Raw, because the library would read a long name into memory however long it says it is.
+    for entry in archive.entries().map_err(broken)?.raw(true) {
+        let mut entry = entry.map_err(broken)?;
+        let kind = entry.header().entry_type();
+        if kind == tar::EntryType::GNULongName {
+            let mut name = Vec::new();
+            entry.take(LONGEST_PATH).read_to_end(&mut name).map_err(broken)?;
+            long_name = Some(PathBuf::from(String::from_utf8_lossy(&name).trim_end_matches('\0')));
+            continue;
+        }
+        let path = match long_name.take() {
+            Some(path) => path,
+            None => entry.path().map_err(broken)?.into_owned(),
+        };
         if !path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
             return Err(BundleError::Invalid(format!("the path {} leads out of the bundle", path.display())));
         }
-        match entry.header().entry_type() {
-            tar::EntryType::Directory => std::fs::create_dir_all(into.join(path))?,
-            tar::EntryType::Regular => {
-                size += entry.size();
-                files += 1;
-                if size > max_size || files > MOST_FILES {
-                    return Err(BundleError::Invalid(format!(
-                        "the bundle is larger than {max_size} bytes or {MOST_FILES} files (max_bundle)"
-                    )));
-                }
-                let target = into.join(path);
-                if let Some(parent) = target.parent() {
-                    std::fs::create_dir_all(parent)?;
-                }
-                let mut file = File::create(target)?;
-                io::copy(&mut entry, &mut file).map_err(invalid)?;
-                file.flush()?;
-                file.sync_all()?;
-            }
-            other => {
-                return Err(BundleError::Invalid(format!(
-                    "{} is neither file nor folder but {other:?}",
-                    path.display()
-                )));
-            }
+        size += entry.size();
+        entries += 1;
+        if size > max_size || entries > MOST_ENTRIES {
+            let limits =
+                format!("the bundle is larger than {max_size} bytes (max_bundle) or {MOST_ENTRIES} files");
+            return Err(BundleError::Invalid(limits));
         }
+        let target = into.join(&path);
+        let made = match kind {
+            tar::EntryType::Directory => std::fs::create_dir_all(&target),
+            tar::EntryType::Regular => write(&target, &mut entry),
+            other => {
+                let what = format!("{} is neither file nor folder but {other:?}", path.display());
+                return Err(BundleError::Invalid(what));
+            }
+        };
+        made.map_err(|error| at(&path, error))?;
     }
     if !into.join("index.html").is_file() {
         return Err(BundleError::Invalid(
@@ -161,6 +166,34 @@ fn unpack(archive: &File, into: &Path, max_size: u64) -> Result<u64, BundleError
         ));
     }
     Ok(size)
+}
+
+fn write(target: &Path, content: &mut impl Read) -> io::Result<()> {
+    if let Some(parent) = target.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    let mut file = File::create(target)?;
+    io::copy(content, &mut file)?;
+    file.sync_all()
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is what an error is mapped by")]
+fn broken(error: io::Error) -> BundleError {
+    BundleError::Invalid(format!("not a .tar.gz of a bundle: {error}"))
+}
+
+/// Whose fault it is that an entry cannot be written: the disk's, or that of a name that cannot be.
+fn at(path: &Path, error: io::Error) -> BundleError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem => {
+            error.into()
+        }
+        io::ErrorKind::PermissionDenied => error.into(),
+        _ => BundleError::Invalid(format!(
+            "cannot unpack {}: {error}",
+            path.to_string_lossy().chars().take(200).collect::<String>()
+        )),
+    }
 }
 
 /// SHA-256 over the names and contents of all files, in the order of their names.
@@ -230,14 +263,20 @@ mod tests {
 
     #[test]
     fn a_bundle_may_not_write_outside_its_folder_hold_links_or_be_too_large() {
-        use tar::EntryType::{Regular, Symlink};
+        use tar::EntryType::{GNULongName, Regular, Symlink};
         let index = ("index.html", b"<html>".as_slice(), Regular);
         assert_eq!(unpacked(&[index, ("a/b.js", b"1", Regular)], 100).unwrap(), 7);
+        let long = [b'n'; 10_000];
+        let named =
+            |length: usize| [("././@LongLink", &long[..length], GNULongName), ("cut", b"1", Regular), index];
+        assert_eq!(unpacked(&named(200), 100).unwrap(), 7);
+        assert!(unpacked(&named(10_000), 100).unwrap_err().to_string().contains("cannot unpack nnn"));
         for (entries, why) in [
             (vec![index, ("../evil", b"x".as_slice(), Regular)], "leads out"),
             (vec![index, ("/etc/evil", b"x", Regular)], "leads out"),
             (vec![index, ("link", b"", Symlink)], "neither file nor folder"),
             (vec![index, ("large", &[0; 200], Regular)], "larger than"),
+            (vec![index, ("a", b"1", Regular), ("a/b", b"2", Regular)], "cannot unpack a/b"),
             (vec![("main.js", b"1", Regular)], "no index.html"),
         ] {
             let error = unpacked(&entries, 100).unwrap_err().to_string();

@@ -154,7 +154,11 @@ async fn conclude(worker: &Worker, lease: &Lease, outcome: Outcome, key: Option<
     match finish(worker, lease, outcome).await {
         Ok(status) => {
             match failure {
-                Some(failure) => tracing::warn!(%failure, render.status = %status, "attempt failed"),
+                Some(failure) => {
+                    // The first line: the rest may be an encoder's whole life, and stands in the attempt's own log.
+                    let message = failure.message.lines().next().unwrap_or_default();
+                    tracing::warn!(code = failure.code, ?message, render.status = %status, "attempt failed");
+                }
                 None => tracing::info!(render.status = %status, "attempt ended"),
             }
             if let Some(key) = key

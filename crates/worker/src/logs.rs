@@ -29,6 +29,11 @@ impl Logs {
         self.folder.join(render.to_string()).join(format!("{attempt}.log"))
     }
 
+    /// Wall time.
+    pub(crate) fn now(&self) -> jiff::Timestamp {
+        self.clock.now()
+    }
+
     pub(crate) fn create(&self, render: RenderId, attempt: u32) -> io::Result<AttemptLog> {
         let path = self.path(render, attempt);
         if let Some(parent) = path.parent() {

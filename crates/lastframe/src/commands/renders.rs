@@ -55,6 +55,9 @@ pub(super) struct Submit {
 
 impl Submit {
     pub(super) async fn run(self) -> Result<Exit, Failed> {
+        if self.output.as_ref().is_some_and(|file| file.is_dir()) {
+            return Err(Failed::new(Exit::Usage, "--output is a folder: name the file in it"));
+        }
         let client = self.server.client()?;
         let mut request = client.request(Method::POST, "/v1/renders").json(&self.body().map_err(usage)?);
         if let Some(key) = &self.idempotency_key {
@@ -321,9 +324,12 @@ pub(super) struct List {
     /// Of this group
     #[arg(long)]
     group: Option<String>,
-    /// At most so many
+    /// At most so many, up to 200
     #[arg(long, default_value_t = 20)]
     limit: u32,
+    /// Where the list before ended
+    #[arg(long)]
+    cursor: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -337,6 +343,7 @@ impl List {
         let mut query = vec![("limit", self.limit.to_string())];
         query.extend(self.status.map(|status| ("status", status.to_string())));
         query.extend(self.group.map(|group| ("group", group)));
+        query.extend(self.cursor.map(|cursor| ("cursor", cursor)));
         let page: RenderPage = client.json(client.request(Method::GET, "/v1/renders").query(&query)).await?;
         if self.json {
             say(serde_json::to_string_pretty(&page)?);
@@ -355,8 +362,8 @@ impl List {
                 time(render.created_at)
             ));
         }
-        if page.next_cursor.is_some() {
-            say(format!("(more: --limit {})", self.limit.saturating_mul(2).min(200)));
+        if let Some(cursor) = &page.next_cursor {
+            say(format!("(more: --cursor {cursor})"));
         }
         Ok(Exit::Done)
     }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::Args;
 use lastframe_core::SystemClock;
+use rustix::fs::Mode;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -25,8 +27,19 @@ pub(super) struct Serve {
     pub(super) log_format: LogFormat,
 }
 
+/// Every connection, browser and output takes files; the usual limit of 1024 is for programs with few.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}
+
 impl Serve {
     pub(super) async fn run(self) -> Result<Exit, Failed> {
+        // Nothing that is written is for other users.
+        rustix::process::umask(Mode::RWXG | Mode::RWXO);
+        raise_open_files();
         let config = Config::load(self.flags).map_err(|error| Failed { exit: Exit::Usage, error })?;
         let (concurrency, browser) = (config.concurrency, config.browser.clone());
         let (site, composition) = (config.enqueue_site.clone(), config.enqueue_composition.clone());

@@ -41,9 +41,17 @@ pub(crate) enum ApiError {
     MethodNotAllowed,
     #[error("the body is not JSON: {0}")]
     NotJson(String),
+    #[error("the body broke off")]
+    BrokenOff,
+    #[error("the query is wrong: {0}")]
+    BadQuery(String),
+    #[error("the file has no such part")]
+    NoSuchRange,
+    #[error("the output was removed")]
+    OutputGone,
     #[error("the body is larger than {0} bytes")]
     TooLarge(u64),
-    #[error("the request cannot be rendered as it is")]
+    #[error("the request cannot be taken as it is")]
     Invalid(Vec<FieldError>),
     #[error("{0}")]
     Conflict(String),
@@ -73,6 +81,10 @@ impl ApiError {
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::NotJson(_) => (StatusCode::BAD_REQUEST, "invalid_json"),
+            Self::BrokenOff => (StatusCode::BAD_REQUEST, "body_broken_off"),
+            Self::BadQuery(_) => (StatusCode::BAD_REQUEST, "invalid_query"),
+            Self::NoSuchRange => (StatusCode::RANGE_NOT_SATISFIABLE, "no_such_range"),
+            Self::OutputGone => (StatusCode::GONE, "output_gone"),
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
             Self::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request"),
             Self::Conflict(_) => (StatusCode::CONFLICT, "conflict"),

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
 use futures_util::stream::{self, Stream, StreamExt as _};
@@ -11,7 +11,7 @@ use lastframe_core::RenderId;
 use lastframe_core::ports::Changes;
 
 use super::renders::{owned, view};
-use super::{Api, ApiError, Problem};
+use super::{Api, ApiError, Path, Problem};
 use crate::identity::{Caller, Scope};
 
 /// Follow a render

@@ -10,16 +10,17 @@ mod view;
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header;
 use axum::http::request::Parts;
 use axum::response::IntoResponse as _;
-use axum::{Json, Router};
 use lastframe_core::Clock;
 use lastframe_core::ports::{Directory, Outputs, Queue};
 use lastframe_core::props::Fields;
 use lastframe_worker::logs::Logs;
+use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::trace::TraceLayer;
@@ -96,8 +97,13 @@ pub(crate) fn router(api: Api) -> Router {
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .split_for_parts();
+    // Made once: routes are copied for every connection, and the tree is large.
+    let description = Bytes::from(openapi.to_json().unwrap_or_default());
     router
-        .route("/openapi.json", axum::routing::get(async move || Json(openapi)))
+        .route(
+            "/openapi.json",
+            axum::routing::get(async move || ([(header::CONTENT_TYPE, "application/json")], description)),
+        )
         .fallback(async || ApiError::NotFound("path"))
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .layer(CatchPanicLayer::custom(|_| {
@@ -132,6 +138,32 @@ impl Caller {
     }
 }
 
+/// What the path holds.
+struct Path<T>(T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Api> for Path<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        let path = axum::extract::Path::from_request_parts(parts, api).await;
+        path.map(|axum::extract::Path(value)| Self(value)).map_err(|_| ApiError::NotFound("path"))
+    }
+}
+
+/// What the query holds.
+struct Query<T>(T);
+
+impl<T: DeserializeOwned> FromRequestParts<Api> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        let query = axum::extract::Query::from_request_parts(parts, api).await;
+        query
+            .map(|axum::extract::Query(value)| Self(value))
+            .map_err(|error| ApiError::BadQuery(error.body_text()))
+    }
+}
+
 /// A body, whole and within the configured limit.
 struct Body(Bytes);
 
@@ -140,11 +172,13 @@ impl FromRequest<Api> for Body {
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
         let limit = api.config.max_body;
-        // axum hides the kind of the error; what is not the limit is a client that went away and reads no answer.
-        axum::body::to_bytes(request.into_body(), limit)
-            .await
-            .map(Self)
-            .map_err(|_| ApiError::TooLarge(limit as u64))
+        axum::body::to_bytes(request.into_body(), limit).await.map(Self).map_err(|error| {
+            if error.into_inner().is::<http_body_util::LengthLimitError>() {
+                ApiError::TooLarge(limit as u64)
+            } else {
+                ApiError::BrokenOff
+            }
+        })
     }
 }
 

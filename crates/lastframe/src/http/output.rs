@@ -1,8 +1,8 @@
 //! What an attempt made, and what it said.
 
 use axum::body::Body;
-use axum::extract::{Path, Query, Request, State};
-use axum::http::{HeaderValue, header};
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lastframe_core::ports::Location;
 use lastframe_core::request::DownloadBehavior;
@@ -12,7 +12,7 @@ use tower::ServiceExt as _;
 use tower_http::services::ServeFile;
 
 use super::renders::owned;
-use super::{Api, ApiError, Problem};
+use super::{Api, ApiError, Path, Problem, Query};
 use crate::identity::{Caller, Scope};
 
 /// Fetch the output
@@ -39,13 +39,15 @@ pub(super) async fn output(
     let render = owned(&api, &caller, &id).await?;
     let Some(output) = render.output else { return Err(ApiError::NoOutput(render.status)) };
     let Some(Location::File(file)) = api.outputs.locate(&output.key).await? else {
-        return Err(ApiError::Internal(anyhow::anyhow!(
-            "the output {} of a succeeded render is gone",
-            output.key
-        )));
+        tracing::warn!(render.id = %render.id, key = output.key, "the output of a succeeded render is gone");
+        return Err(ApiError::OutputGone);
     };
     let asked_for = api.queue.request(render.id).await?.unwrap_or_default();
     let Ok(served) = ServeFile::new(file).oneshot(request).await;
+    if served.status() == StatusCode::RANGE_NOT_SATISFIABLE {
+        let size = [(header::CONTENT_RANGE, format!("bytes */{}", output.size_in_bytes))];
+        return Ok((size, ApiError::NoSuchRange).into_response());
+    }
     let mut response = served.map(Body::new).into_response();
     let headers = response.headers_mut();
     if let Ok(content_type) = HeaderValue::from_str(&output.content_type) {

@@ -1,7 +1,7 @@
 //! Submit, look, cancel, retry.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lastframe_core::ports::{Filter, IdempotencyKey, NewRender};
@@ -10,7 +10,7 @@ use lastframe_core::{FieldError, Kind, Render, RenderId, RenderRequest, Status};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{Accepted, Api, ApiError, Body, Problem, RenderPage, RenderView};
+use super::{Accepted, Api, ApiError, Body, Path, Problem, Query, RenderPage, RenderView};
 use crate::identity::{Caller, Scope};
 
 /// The longest `Idempotency-Key`, in bytes.

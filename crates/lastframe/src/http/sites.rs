@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt as _;
@@ -12,7 +12,7 @@ use lastframe_core::site::SiteVersion;
 use serde::Deserialize;
 use tokio::io::AsyncWriteExt as _;
 
-use super::{Api, ApiError, Problem};
+use super::{Api, ApiError, Path, Problem, Query};
 use crate::identity::{Caller, Scope};
 
 /// List sites
@@ -102,7 +102,7 @@ pub(super) async fn add_version(
     if !is_name(&name) {
         return Err(ApiError::invalid(
             "/name",
-            "must have 1 to 64 letters, digits, dots, dashes or underscores",
+            "must have 1 to 64 letters, digits, dots, dashes or underscores, the first a letter or digit",
         ));
     }
     let renderer = PathBuf::from(query.renderer);
@@ -134,5 +134,6 @@ pub(super) async fn add_version(
 
 fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
+        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
 }

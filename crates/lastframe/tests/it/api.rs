@@ -37,6 +37,14 @@ async fn a_posted_render_becomes_a_file_that_can_be_fetched_whole_or_in_part() {
     let beyond =
         server.request(Method::GET, &output).header("range", "bytes=999999999-").send().await.unwrap();
     assert_eq!(beyond.status(), 416);
+    assert_eq!(beyond.headers()["content-range"], format!("bytes */{}", file.len()));
+    assert_eq!(beyond.json::<Value>().await.unwrap()["code"], "no_such_range");
+    std::fs::remove_dir_all(server.data.path().join("outputs").join(id)).unwrap();
+    let gone = server.get(&output).await;
+    assert_eq!(
+        (gone.status().as_u16(), gone.json::<Value>().await.unwrap()["code"].clone()),
+        (410, json!("output_gone"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,6 +121,17 @@ async fn every_wrong_input_is_refused_with_a_problem_that_names_the_field_and_co
         if status != 413 {
             assert_eq!(problem["errors"][0]["pointer"], pointer, "{shown}: {problem}");
         }
+    }
+    for (path, status) in [
+        ("/v1/renders/%ff", 404),
+        ("/v1/sites/%ff", 404),
+        ("/v1/renders?limit=1&limit=2", 400),
+        ("/v1/renders/00000000-0000-7000-8000-000000000000/log?attempt=abc", 400),
+        ("/nowhere", 404),
+    ] {
+        let answer = server.get(path).await;
+        assert_eq!(answer.status(), status, "{path}");
+        assert_eq!(answer.headers()["content-type"], "application/problem+json", "{path}");
     }
     let listed: Value = server.get("/v1/renders").await.json().await.unwrap();
     assert_eq!(listed["renders"], json!([]), "none was accepted");

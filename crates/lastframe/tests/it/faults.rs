@@ -146,3 +146,34 @@ async fn faults_of_the_site_fail_at_once_with_its_message_and_its_own_source() {
         .await;
     assert_eq!(server.ended(&id).await["errors"][0]["code"], "render_timeout");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_database_does_not_take_the_videos_with_it() {
+    let mut server = Server::start().await;
+    let id = server.submit("tiny", json!({})).await;
+    server.succeeded(&id).await;
+    server.signal("TERM");
+    assert!(server.exit().await.success());
+    let data = server.give_up_data();
+    assert!(
+        !data.path().join("lastframe.db-wal").exists(),
+        "a database that was closed in order is one file"
+    );
+    std::fs::remove_file(data.path().join("lastframe.db")).unwrap();
+    let server = Server::on(data).await;
+    assert_eq!(server.output_files().len(), 1);
+    assert!(server.log().contains("outputs of a render that the queue does not know"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_machine_lacks_costs_no_attempt() {
+    let server = Server::start().await;
+    let logs = server.data.path().join("logs");
+    std::fs::remove_dir_all(&logs).unwrap();
+    std::fs::write(&logs, "in the way").unwrap();
+    let id = server.submit("tiny", json!({"queue": {"maxAttempts": 1}})).await;
+    server.follow(&id, |render| render["status"] == "queued" && render["startedAt"].is_string()).await;
+    std::fs::remove_file(&logs).unwrap();
+    let render = server.succeeded(&id).await;
+    assert_eq!((&render["attempt"], &render["attempts"][0]["outcome"]), (&json!(1), &json!("handed_back")));
+}

@@ -31,6 +31,9 @@ pub use self::supervise::supervise;
 /// A sidecar whose main loop says nothing for so long is hung or stopped.
 const SILENCE: Duration = Duration::from_secs(20);
 
+/// How long to wait when the machine lacks what every render needs: files, processes, disk.
+const LACK: Duration = Duration::from_secs(15);
+
 /// What the local renderer needs to know.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -116,6 +119,11 @@ impl LocalRenderer {
         answer
     }
 
+    /// The machine lacks what every render needs. That is no fault of this one, so it costs no attempt.
+    fn not_now(&self) -> RunEvent {
+        RunEvent::Throttled { until: self.logs.now() + LACK }
+    }
+
     /// Stops sidecars that have had nothing to do for long.
     pub async fn stop_idle(&self) {
         self.pool.stop_idle().await;
@@ -180,14 +188,18 @@ async fn run(renderer: LocalRenderer, job: Job, events: mpsc::Sender<RunEvent>, 
     let mut log = match renderer.logs.create(job.render, job.attempt) {
         Ok(log) => log,
         Err(error) => {
-            let failure = Failure::new("internal", format!("cannot write the log: {error}"), true);
-            return drop(events.send(RunEvent::Failed(failure)).await);
+            tracing::error!(%error, "cannot write the log of an attempt; waiting");
+            return drop(events.send(renderer.not_now()).await);
         }
     };
     let seat = renderer.pool.take_seat();
     // Not raced against the stop: a sidecar half started would be ended by nobody we can wait for.
     let mut sidecar = match renderer.pool.checkout(&job).await {
         Ok(sidecar) => sidecar,
+        Err(error @ SidecarError::Start(_)) => {
+            tracing::error!(error = crate::error_chain(&error), "waiting");
+            return drop(events.send(renderer.not_now()).await);
+        }
         Err(error) => return drop(events.send(RunEvent::Failed(error.into())).await),
     };
     let rendered = tokio::select! {
@@ -309,6 +321,8 @@ async fn next(sidecar: &mut Sidecar) -> Result<Event, Failure> {
         match timeout(SILENCE, sidecar.next()).await {
             Ok(Ok(Event::Alive { .. })) => {}
             Ok(answer) => return answer.map_err(Failure::from),
+            // What it said while we ourselves stood still is waiting to be read.
+            Err(_) if sidecar.has_spoken() => {}
             Err(_) => {
                 let message = format!("the sidecar has said nothing for {} s", SILENCE.as_secs());
                 return Err(Failure::new("sidecar_unresponsive", message, true));

@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use lastframe_core::site::Composition;
 use lastframe_core::{Failure, Kind, Phase, RenderRequest, verify::Probe};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -238,6 +239,13 @@ impl Sidecar {
             self.memory.store(rss_in_bytes + browser_rss_in_bytes, Ordering::Relaxed);
         }
         Ok(event)
+    }
+
+    /// Whether there is something to be read from it at once.
+    pub(super) fn has_spoken(&self) -> bool {
+        let pipe = self.events.get_ref();
+        let mut watched = [PollFd::new(pipe, PollFlags::IN)];
+        poll(&mut watched, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
     }
 
     /// Ends it with everything it started, and returns when all of that is gone.
