@@ -469,6 +469,8 @@ const MIN_DELAY_RENDER_TIMEOUT: u32 = 7_000;
 const MIN_SCALE: f64 = 0.01;
 /// Remotion refuses more.
 const MAX_SCALE: f64 = 16.0;
+/// What `chromiumOptions.gl` may be.
+const RENDERERS: [&str; 6] = ["angle", "angle-egl", "egl", "swangle", "swiftshader", "vulkan"];
 /// The longest side of a picture that a browser draws, in pixels.
 const MAX_SIDE: u32 = 16_384;
 
@@ -645,6 +647,17 @@ impl RenderRequest {
             if bitrate.as_ref().is_some_and(|text| !is_bitrate(text)) {
                 errors.add(pointer, "must be a number with k, K or M, such as `128k` or `1M`");
             }
+        }
+        let gl = self.chromium_options.as_ref().and_then(|options| options.gl.as_deref());
+        errors.unless(
+            gl.is_none_or(|gl| RENDERERS.contains(&gl)),
+            "/chromiumOptions/gl",
+            format!("must be one of {}", RENDERERS.join(", ")),
+        );
+        for (pointer, texts) in [("/metadata", &self.metadata), ("/envVariables", &self.env_variables)] {
+            let clean = |text: &str| !text.contains('\0');
+            let clean = texts.iter().flatten().all(|(name, text)| clean(name) && clean(text));
+            errors.unless(clean, pointer, "must not hold the character NUL");
         }
         if let Some(queue) = &self.queue {
             queue.check(&mut errors);
@@ -947,6 +960,8 @@ mod tests {
             (json!({"frame": 1}), "/frame"),
             (json!({"webhook": {"url": "http://x"}}), "/webhook"),
             (json!({"timeoutInMilliseconds": 100}), "/timeoutInMilliseconds"),
+            (json!({"chromiumOptions": {"gl": "foo"}}), "/chromiumOptions/gl"),
+            (json!({"metadata": {"title": "a\0b"}}), "/metadata"),
         ] {
             assert_eq!(pointers(fields.clone()), [pointer], "{fields}");
         }

@@ -164,7 +164,8 @@ impl RenderView {
                 .filter(|(progress, _)| progress.overall >= ETA_FROM)
                 .and_then(|(progress, started)| {
                     let whole = now.duration_since(started).as_secs_f64() / progress.overall;
-                    started.checked_add(SignedDuration::try_from_secs_f64(whole).ok()?).ok()
+                    let whole = SignedDuration::from_millis((whole * 1e3) as i64);
+                    started.checked_add(whole).ok()
                 }),
             output_file,
             output_size_in_bytes: render.output.as_ref().map(|output| output.size_in_bytes),

@@ -53,8 +53,11 @@ fn nothing_survives_when_the_worker_goes_away() {
 fn nothing_survives_the_program_itself() {
     let (mut supervisor, events) = supervised(&format!("{CHILDREN}; exit 7"));
     let processes = announced(events);
-    supervisor.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
+    // Held open: a closed pipe would end the program before it ends itself, and waiting closes what is not taken.
+    let mut commands = supervisor.stdin.take().unwrap();
+    commands.write_all(b"go\n").unwrap();
     assert_eq!(supervisor.wait().unwrap().code(), Some(7));
+    drop(commands);
     assert_gone(&processes);
 }
 
