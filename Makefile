@@ -1,8 +1,8 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint check bench clean
+.PHONY: help setup build demo test lint check soak bench bench-queue clean
 
 help: ## Say what can be made
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup: ## Install what is missing: a browser, fonts, npm packages
 	@scripts/setup
@@ -19,8 +19,19 @@ lint: setup ## Formatting, lints, documentation, types, licences
 test: setup ## Everything that must hold, with a real browser
 	@scripts/test
 
+soak: ## Kill the queue, fail its disk and cut its power for SOAK_MINUTES (10), from SOAK_SEED
+	cargo test --locked -p lastframe-store --test crash -- --ignored --exact soak::soak --nocapture
+
 bench: build ## Measure: a render of a warm server beside `npx remotion render`
 	@node bench/warm-render.mjs
+
+bench-queue: setup bench/node_modules ## Measure: the queue beside BullMQ on Redis; QUICK=1 for a glance
+	cargo build --release --locked -p lastframe -p lastframe-bench
+	@node bench/queue.mjs $(if $(QUICK),--quick)
+
+bench/node_modules: bench/package-lock.json
+	cd bench && npm ci --no-audit --no-fund --ignore-scripts
+	@touch $@
 
 clean: ## Remove what was built and rendered
 	cargo clean

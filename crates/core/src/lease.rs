@@ -75,6 +75,9 @@ pub struct RetryPolicy {
     pub max_lost: u32,
 }
 
+/// Faults of a machine that has too little of something: it takes longer to get it back than to start a new browser.
+const SLOW_TO_PASS: [&str; 2] = ["out_of_memory", "output_not_stored"];
+
 impl Default for RetryPolicy {
     fn default() -> Self {
         Self { base: Duration::from_secs(2), cap: Duration::from_secs(5 * 60), max_lost: 10 }
@@ -82,11 +85,12 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The wait after attempt number `attempt` (from 1): between half of the doubled base and all of it, so that
-    /// renders that failed together do not come back together.
+    /// The wait after attempt number `attempt` (from 1) ended with the fault `code`: between half of the doubled base and
+    /// all of it, so that renders that failed together do not come back together.
     #[must_use]
-    pub fn delay(&self, attempt: u32, rng: &mut fastrand::Rng) -> Duration {
-        let doubled = self.base.saturating_mul(1 << attempt.saturating_sub(1).min(30)).min(self.cap);
+    pub fn delay(&self, code: &str, attempt: u32, rng: &mut fastrand::Rng) -> Duration {
+        let base = self.base.saturating_mul(if SLOW_TO_PASS.contains(&code) { 8 } else { 1 });
+        let doubled = base.saturating_mul(1 << attempt.saturating_sub(1).min(30)).min(self.cap);
         doubled.mul_f64(0.5 + rng.f64() / 2.0)
     }
 }
@@ -99,9 +103,13 @@ mod tests {
     fn waits_grow_stay_within_half_and_all_of_the_step_and_are_capped() {
         let policy = RetryPolicy { base: Duration::from_secs(2), cap: Duration::from_secs(60), max_lost: 1 };
         let mut rng = fastrand::Rng::with_seed(7);
-        for (attempt, step) in [(1, 2.0), (2, 4.0), (3, 8.0), (6, 60.0), (40, 60.0), (u32::MAX, 60.0)] {
+        let waits = [(1, 2.0), (2, 4.0), (3, 8.0), (6, 60.0), (40, 60.0), (u32::MAX, 60.0)];
+        let waits = waits.map(|(attempt, step)| ("browser_crashed", attempt, step));
+        for (code, attempt, step) in
+            waits.into_iter().chain([("out_of_memory", 1, 16.0), ("out_of_memory", 2, 32.0)])
+        {
             for _ in 0..100 {
-                let delay = policy.delay(attempt, &mut rng).as_secs_f64();
+                let delay = policy.delay(code, attempt, &mut rng).as_secs_f64();
                 assert!((step / 2.0..=step).contains(&delay), "attempt {attempt}: {delay}");
             }
         }

@@ -3,7 +3,11 @@
 //!
 //! Nothing here does I/O or knows an async runtime. Reading order: [`render`], [`request`], [`lease`], [`ports`].
 
+pub mod batch;
+pub mod capabilities;
 pub mod clock;
+#[cfg(feature = "test-util")]
+pub mod conformance;
 pub mod lease;
 pub mod ports;
 pub mod props;

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use futures_core::Stream;
 use jiff::Timestamp;
 
+pub use crate::capabilities::Capabilities;
 use crate::lease::{Checkpoint, Extended, HandBack, Lease, LeaseToken, Outcome};
 use crate::render::{
     Attempt, Blocked, Failure, IllegalTransition, Kind, Output, Phase, Progress, Render, RenderId, Status,
@@ -18,12 +19,21 @@ use crate::render::{
 use crate::request::RenderRequest;
 use crate::site::SiteVersion;
 
-/// The queue cannot answer now. Nothing has changed.
+/// The queue cannot answer now. Nothing has changed; but a write whose sync failed may be found, whole, after a crash.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
     /// More is waiting to be written than the queue takes on.
     #[error("the queue is busy")]
     Busy,
+    /// There is no room on the disk for what was to be written.
+    #[error("the queue's disk is full")]
+    NoSpace(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What was to be read is not what was written.
+    #[error("the queue's record of {what} is damaged")]
+    Damaged {
+        /// Which record.
+        what: String,
+    },
     /// The storage beneath failed.
     #[error("the queue's storage failed")]
     Storage(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -46,6 +56,9 @@ pub enum SubmitError {
     /// The idempotency key was used before, for another body.
     #[error("this Idempotency-Key was used for another request")]
     KeyReused,
+    /// The site of the render at this index, in the version asked for, is not there any more.
+    #[error("the site was removed")]
+    SiteGone(usize),
     /// The queue cannot answer now.
     #[error(transparent)]
     Queue(#[from] QueueError),
@@ -60,6 +73,17 @@ pub enum ControlError {
     /// Its state does not allow it.
     #[error(transparent)]
     Illegal(#[from] IllegalTransition),
+    /// The queue cannot answer now.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+/// Why a pause, a resume or a share was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum SteerError {
+    /// This queue never can: see [`Capabilities`].
+    #[error("this queue knows no {0}")]
+    Unsupported(&'static str),
     /// The queue cannot answer now.
     #[error(transparent)]
     Queue(#[from] QueueError),
@@ -122,8 +146,120 @@ pub struct Position {
 }
 
 impl Position {
-    /// Counting stops here, so that asking stays cheap behind a million others.
-    pub const COUNTED_UP_TO: u32 = 10_000;
+    /// Counting stops here, so that asking stays cheap behind a million others: it is done for every render that is
+    /// accepted.
+    pub const COUNTED_UP_TO: u32 = 1_000;
+}
+
+/// What can be paused, and goes on where it was when it is resumed. What is being rendered goes on meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Pausable {
+    /// Everything.
+    Queue,
+    /// All renders of a tenant.
+    Tenant(TenantId),
+    /// The renders of a group; other renders of its tenant go on.
+    Group(TenantId, String),
+}
+
+/// Which failed renders to queue again. Each condition that is absent holds for all.
+#[derive(Clone, Debug)]
+pub struct Redrive {
+    /// Of this tenant.
+    pub tenant: TenantId,
+    /// Among these; those of them that have not failed are left as they are.
+    pub ids: Option<Vec<RenderId>>,
+    /// Of this group.
+    pub group: Option<String>,
+    /// Failed with this [`Failure::code`].
+    pub code: Option<String>,
+    /// Failed at this time or later.
+    pub since: Option<Timestamp>,
+    /// Failed before this time.
+    pub until: Option<Timestamp>,
+    /// At most so many, the first accepted first.
+    pub limit: u32,
+}
+
+/// What a redrive has done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Redriven {
+    /// The renders that are queued again, in the order of acceptance.
+    pub renders: Vec<RenderId>,
+    /// There are more: ask again.
+    pub more: bool,
+}
+
+/// A group that has something left to do, or is paused or held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Its name within its tenant.
+    pub name: String,
+    /// Whether it is paused.
+    pub paused: bool,
+    /// The render that failed under `onFailure: block` and holds it.
+    pub held_by: Option<RenderId>,
+    /// The render that has the turn: rendering, or first of the queued ones.
+    pub head: Option<RenderId>,
+    /// How many wait in it. At most [`Position::COUNTED_UP_TO`].
+    pub queued: u32,
+}
+
+/// What a tenant gets of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// From 1 to [`Share::MAX_WEIGHT`]: a tenant of weight 2 is served twice as often as one of weight 1 while both wait.
+    pub weight: u32,
+    /// Renders of it at once; as many as the workers take when absent. 0 lets none start.
+    pub max_rendering: Option<u32>,
+}
+
+impl Share {
+    /// The greatest weight.
+    pub const MAX_WEIGHT: u32 = 1_000;
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self { weight: 1, max_rendering: None }
+    }
+}
+
+/// Renders by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Waiting, for whatever reason.
+    pub queued: u64,
+    /// Under a lease.
+    pub rendering: u64,
+    /// With an output.
+    pub succeeded: u64,
+    /// Without one.
+    pub failed: u64,
+    /// Stopped.
+    pub cancelled: u64,
+}
+
+/// A tenant, as the queue knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tenant {
+    /// Its name.
+    pub id: TenantId,
+    /// What it gets.
+    pub share: Share,
+    /// Whether it is paused.
+    pub paused: bool,
+    /// Its renders.
+    pub counts: Counts,
+}
+
+/// The queue as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Overview {
+    /// Whether it is paused.
+    pub paused: bool,
+    /// All renders.
+    pub counts: Counts,
 }
 
 /// Something about a render changed.
@@ -139,6 +275,9 @@ pub type Changes = Pin<Box<dyn Stream<Item = Change> + Send>>;
 /// The durable queue. Every method that changes something is one transaction, on disk when it returns.
 #[async_trait]
 pub trait Queue: std::fmt::Debug + Send + Sync {
+    /// What it can do.
+    fn capabilities(&self) -> Capabilities;
+
     /// Accepts all of `renders`, or none.
     async fn submit(
         &self,
@@ -175,6 +314,36 @@ pub trait Queue: std::fmt::Debug + Send + Sync {
 
     /// Queues a failed or cancelled render again, in the place it had, with all its attempts.
     async fn retry(&self, render: RenderId) -> Result<Render, ControlError>;
+
+    /// Queues failed renders again, each in the place it had, with all its attempts.
+    async fn redrive(&self, which: Redrive) -> Result<Redriven, QueueError>;
+
+    /// Lets nothing more of it start.
+    async fn pause(&self, what: Pausable) -> Result<(), SteerError>;
+
+    /// Ends a pause. A group that is held by a failed render goes on without it.
+    async fn resume(&self, what: Pausable) -> Result<(), SteerError>;
+
+    /// Sets what the tenant gets from now on.
+    async fn share(&self, tenant: &TenantId, share: Share) -> Result<Tenant, SteerError>;
+
+    /// All tenants that were ever seen, by name.
+    async fn tenants(&self) -> Result<Vec<Tenant>, QueueError>;
+
+    /// One tenant; none when it was never seen.
+    async fn tenant(&self, tenant: &TenantId) -> Result<Option<Tenant>, QueueError>;
+
+    /// A group; none when it has nothing left to do and nothing stands in its way.
+    async fn group(&self, tenant: &TenantId, name: &str) -> Result<Option<Group>, QueueError>;
+
+    /// The queue as a whole. Cheap, however much waits.
+    async fn overview(&self) -> Result<Overview, QueueError>;
+
+    /// Terminal renders that ended before that time, the oldest first.
+    async fn ended_before(&self, time: Timestamp, limit: u32) -> Result<Vec<Render>, QueueError>;
+
+    /// Removes terminal renders with all that is known of them; others are left. Returns how many are gone.
+    async fn forget(&self, renders: Vec<RenderId>) -> Result<usize, QueueError>;
 
     /// One render.
     async fn get(&self, render: RenderId) -> Result<Option<Render>, QueueError>;

@@ -10,7 +10,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use crate::request::FieldError;
+use crate::request::{FieldError, field_error};
 
 /// The deepest that props may be nested: what other JSON parsers stop at, too.
 const DEEPEST: usize = 128;
@@ -112,6 +112,16 @@ impl<'a> Fields<'a> {
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         self.fields.contains_key(name)
+    }
+
+    /// All of it as a `T`, which is small.
+    ///
+    /// # Errors
+    /// When something in it is not as it must be.
+    pub fn into_typed<T: Deserialize<'a>>(self) -> Result<T, BodyError> {
+        let mut json = serde_json::Deserializer::from_str(self.body);
+        serde_path_to_error::deserialize(&mut json)
+            .map_err(|error| BodyError::Invalid(vec![field_error(&error)]))
     }
 
     /// All of it as props.

@@ -267,6 +267,9 @@ pub struct Output {
     pub key: String,
     /// Bytes.
     pub size_in_bytes: u64,
+    /// SHA-256 of the bytes, in hex; empty for files of before it was taken.
+    #[serde(default)]
+    pub sha256: String,
     /// Media type.
     pub content_type: String,
     /// Frames counted in the file; absent for audio.
@@ -300,6 +303,12 @@ pub enum Blocked {
     },
     /// Its group is paused.
     GroupPaused,
+    /// All renders of its tenant are paused.
+    TenantPaused,
+    /// The whole queue is paused.
+    QueuePaused,
+    /// Its tenant has as many renders under way as it may.
+    TenantLimit,
     /// A render of its group failed under `onFailure: block`, and nobody has retried or skipped it.
     GroupHeld {
         /// The render that failed.

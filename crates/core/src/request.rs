@@ -30,6 +30,21 @@ impl FieldError {
     pub fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { pointer: pointer.into(), detail: detail.into() }
     }
+
+    /// The same, in a document that has at `pointer` what this one is about.
+    #[must_use]
+    pub fn below(self, pointer: &str) -> Self {
+        Self { pointer: format!("{pointer}{}", self.pointer), ..self }
+    }
+}
+
+/// What is wrong with a name of a composition, site, group or tenant.
+#[must_use]
+pub fn check_name(pointer: &str, name: &str) -> Option<FieldError> {
+    let fine = (1..=MAX_NAME).contains(&name.len()) && !name.chars().any(char::is_control);
+    (!fine).then(|| {
+        FieldError::new(pointer, format!("must have 1 to {MAX_NAME} bytes, none of them a control character"))
+    })
 }
 
 words! {
@@ -448,14 +463,14 @@ pub const IGNORED: &[&str] = &[
 /// Options that would change what a person gets and cannot be honoured, each with the reason.
 pub const REFUSED: &[(&str, &str)] = &[
     ("apiKey", "Remotion has replaced it by `licenseKey`"),
-    ("deleteAfter", "outputs are not deleted by themselves; leave it out"),
+    ("deleteAfter", "how long outputs are kept is the server's to say (`queue.retention`); leave it out"),
     ("notify", "this server sends no mail; follow `/v1/renders/{id}/events` instead"),
     ("quality", "Remotion has replaced it by `jpegQuality`"),
     ("separateAudioTo", "a render has one file; ask for a second one with an audio codec"),
     ("webhook", "this server sends no webhooks; follow `/v1/renders/{id}/events` instead"),
 ];
 
-/// Longest name of a composition, site or group, in bytes.
+/// Longest name of a composition, site, group or tenant, in bytes.
 const MAX_NAME: usize = 256;
 /// Most bytes that all options beside the input props may have.
 const MAX_OPTIONS: usize = 1 << 20;
@@ -865,11 +880,7 @@ impl Errors {
     }
 
     fn name(&mut self, pointer: &str, name: &str) {
-        self.unless(
-            (1..=MAX_NAME).contains(&name.len()) && !name.chars().any(char::is_control),
-            pointer,
-            format!("must have 1 to {MAX_NAME} bytes, none of them a control character"),
-        );
+        self.0.extend(check_name(pointer, name));
     }
 }
 
@@ -880,7 +891,7 @@ fn is_bitrate(text: &str) -> bool {
 }
 
 /// Turns what serde says into a pointer and a sentence.
-fn field_error(error: &serde_path_to_error::Error<serde_json::Error>) -> FieldError {
+pub(crate) fn field_error(error: &serde_path_to_error::Error<serde_json::Error>) -> FieldError {
     use serde_path_to_error::Segment;
     let mut pointer = String::new();
     for segment in error.path() {
@@ -893,7 +904,9 @@ fn field_error(error: &serde_path_to_error::Error<serde_json::Error>) -> FieldEr
         pointer.push('/');
         pointer.push_str(&step);
     }
+    // The pointer says where; a line and a column of the text would say it worse.
     let detail = error.inner().to_string();
+    let detail = detail.split(" at line ").next().unwrap_or_default();
     // serde names a missing field in its message only: the pointer should lead there all the same.
     if let Some(name) = detail.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
         return FieldError::new(format!("{pointer}/{name}"), "is required");

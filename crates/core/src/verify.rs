@@ -82,6 +82,7 @@ pub fn verify(
     let mut output = Output {
         key: String::new(),
         size_in_bytes,
+        sha256: String::new(),
         content_type: request.content_type(kind).to_owned(),
         frame_count: None,
         width: None,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::future::OptionFuture;
 use lastframe_core::{Clock, ports};
 use lastframe_store::Store;
 use lastframe_worker::local::{self, LocalRenderer};
@@ -19,6 +20,7 @@ use crate::data::DataFolder;
 use crate::http::{self, Api};
 use crate::identity::Identity;
 use crate::outputs::LocalOutputs;
+use crate::retention::Retention;
 use crate::sites::Sites;
 
 /// How often the queue is asked what time has brought about.
@@ -58,10 +60,6 @@ impl App {
         let options = lastframe_store::Options { lease: config.lease, retry: config.retry, seed: None };
         let store = Arc::new(Store::open(folder.path(), Arc::clone(&clock), options).await?);
         let outputs = Arc::new(LocalOutputs::new(folder.join("outputs")));
-        let removed = outputs.sweep(store.as_ref()).await.context("cannot sweep the outputs")?;
-        if removed > 0 {
-            tracing::info!(files = removed, "removed what attempts had left that did not finish");
-        }
         let logs = Logs::new(folder.join("logs"), Arc::clone(&clock));
         let renderer = LocalRenderer::new(renderer_options(&config, &folder)?, logs.clone());
         let renderer =
@@ -83,10 +81,10 @@ impl App {
             queue: Arc::clone(&store) as Arc<dyn ports::Queue>,
             directory: Arc::clone(&store) as Arc<dyn ports::Directory>,
             outputs: Arc::clone(&outputs) as Arc<dyn ports::Outputs>,
-            logs,
+            logs: logs.clone(),
             sites,
             identity,
-            clock,
+            clock: Arc::clone(&clock),
             public_url: config.public_url.clone().unwrap_or_else(|| format!("http://{address}")).into(),
             config: Arc::clone(&config),
             stopping: stopping.clone(),
@@ -99,7 +97,7 @@ impl App {
             queue: Arc::clone(&store) as Arc<dyn ports::Queue>,
             directory: Arc::clone(&store) as Arc<dyn ports::Directory>,
             renderer: Arc::clone(&renderer) as Arc<dyn ports::Renderer>,
-            outputs,
+            outputs: Arc::clone(&outputs) as Arc<dyn ports::Outputs>,
             options: lastframe_worker::Options {
                 name: format!(
                     "{}-{}",
@@ -113,7 +111,16 @@ impl App {
             },
         });
         let worker = tokio::spawn(worker.run(shutdown.clone()));
-        let housekeeping = tokio::spawn(keep_house(store, Arc::clone(&renderer), close.clone()));
+        let swept = Arc::clone(&outputs);
+        let retention = config.retention.map(|keep| {
+            let queue = Arc::clone(&store) as Arc<dyn ports::Queue>;
+            Retention { queue, outputs, logs, clock, keep }.run(close.clone())
+        });
+        let leftovers = sweep_outputs(swept, Arc::clone(&store), close.clone());
+        let sweeps = keep_house(store, Arc::clone(&renderer), close.clone());
+        let housekeeping = tokio::spawn(async {
+            tokio::join!(leftovers, sweeps, OptionFuture::from(retention));
+        });
         folder.announce(address)?;
         let data = folder.path().to_owned();
         Ok(Self {
@@ -166,6 +173,18 @@ fn renderer_options(config: &Config, folder: &DataFolder) -> anyhow::Result<loca
         cores: config.cores,
         recycle: local::Recycle::default(),
     })
+}
+
+/// Removes what earlier processes left among the outputs, unless told to stop; a million of them take their time.
+async fn sweep_outputs(outputs: Arc<LocalOutputs>, store: Arc<Store>, close: CancellationToken) {
+    tokio::select! {
+        () = close.cancelled() => {}
+        swept = outputs.sweep(store.as_ref()) => match swept {
+            Ok(0) => {}
+            Ok(files) => tracing::info!(files, "removed what attempts had left that did not finish"),
+            Err(error) => tracing::error!(%error, "cannot sweep the outputs; the next start tries again"),
+        },
+    }
 }
 
 /// Sweeps the queue and the warm browsers until told to stop.

@@ -5,7 +5,9 @@ use std::path::Path;
 use anyhow::Context as _;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
+use sha2::{Digest as _, Sha256};
 
+use crate::digest::{self, REPR_DIGEST};
 use crate::exit::Exit;
 use crate::http::Problem;
 
@@ -90,7 +92,7 @@ impl Client {
         self.json(self.request(Method::POST, path)).await
     }
 
-    /// Writes the answer into a file, which appears only when it is whole.
+    /// Writes the answer into a file, which appears only when it is whole and has the digest that the server names.
     pub(crate) async fn download(&self, path: &str, to: &Path) -> Result<u64, Failed> {
         use tokio::io::AsyncWriteExt as _;
         let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -102,10 +104,24 @@ impl Client {
             .with_context(|| format!("cannot write in {}", folder.display()))?;
         let mut file = tokio::fs::File::from_std(part.reopen()?);
         let mut response = self.send(self.request(Method::GET, path)).await?;
-        let mut size = 0;
+        let named =
+            response.headers().get(REPR_DIGEST).and_then(|header| digest::find(header.to_str().ok()?));
+        let named = named.map(str::to_owned);
+        let (mut size, mut hash) = (0, Sha256::new());
         while let Some(chunk) = response.chunk().await.context("the download broke off")? {
             file.write_all(&chunk).await.with_context(|| format!("cannot write {}", to.display()))?;
+            hash.update(&chunk);
             size += chunk.len() as u64;
+        }
+        let found = digest::of(&hash.finalize());
+        if let Some(named) = named.filter(|named| *named != found) {
+            let message = format!(
+                "{}{path} is damaged, on the server's disk or on its way: its digest is {found}, and was {named} when it \
+                 was rendered. {} was not written",
+                self.server,
+                to.display()
+            );
+            return Err(Failed::new(Exit::Internal, message));
         }
         file.flush().await?;
         let file = part.persist(to).with_context(|| format!("cannot write {}", to.display()))?;

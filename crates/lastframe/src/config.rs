@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use jiff::SpanRelativeTo;
 use serde::Deserialize;
 
 /// What `serve` can be told on the command line or by environment.
@@ -75,6 +76,8 @@ struct QueueSection {
     #[serde(deserialize_with = "optional_duration")]
     max_retry_delay: Option<Duration>,
     max_lost: Option<u32>,
+    #[serde(deserialize_with = "optional_duration")]
+    retention: Option<Duration>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -119,6 +122,8 @@ pub struct Config {
     pub max_attempts: u32,
     /// When failed attempts are tried again.
     pub retry: lastframe_core::RetryPolicy,
+    /// How long a render is kept once it has ended; for ever when absent.
+    pub retention: Option<Duration>,
     /// The site that `/enqueue` renders when a body names none.
     pub enqueue_site: String,
     /// The composition that `/enqueue` renders when a body names none.
@@ -159,6 +164,12 @@ impl Config {
         anyhow::ensure!(lease >= Duration::from_secs(1), "queue.lease must be at least 1s");
         let max_attempts = file.queue.max_attempts.unwrap_or(3);
         anyhow::ensure!(max_attempts > 0, "queue.max_attempts must be at least 1");
+        let least = lastframe_store::KEY_LIFETIME;
+        anyhow::ensure!(
+            file.queue.retention.is_none_or(|retention| retention >= least),
+            "queue.retention must be at least {} h: for so long an Idempotency-Key stands for its render",
+            least.as_secs() / 3_600
+        );
         let usual = lastframe_core::RetryPolicy::default();
         Ok(Self {
             listen: flags.listen.or(file.listen).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8787))),
@@ -180,6 +191,7 @@ impl Config {
                 cap: file.queue.max_retry_delay.unwrap_or(usual.cap),
                 max_lost: file.queue.max_lost.unwrap_or(usual.max_lost),
             },
+            retention: file.queue.retention,
             enqueue_site: file.enqueue.site.unwrap_or_else(|| "remotion-app".into()),
             enqueue_composition: file.enqueue.composition.unwrap_or_else(|| "main".into()),
             data,
@@ -227,10 +239,11 @@ fn on_path(name: &str) -> Option<PathBuf> {
     })
 }
 
-/// Reads a time with its unit: `30s`, `5m`, `1h 30m`.
+/// Reads a time with its unit: `30s`, `5m`, `1h 30m`, `30d`. A day has 24 hours.
 fn duration(text: &str) -> Result<Duration, String> {
-    let span: jiff::SignedDuration =
-        text.parse().map_err(|_| format!("`{text}` is not a time such as 30s, 5m or 1h"))?;
+    let span =
+        text.parse::<jiff::Span>().and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()));
+    let span = span.map_err(|_| format!("`{text}` is not a time such as 30s, 5m, 1h or 30d"))?;
     Duration::try_from(span).map_err(|_| "must not be negative".into())
 }
 
@@ -254,21 +267,32 @@ mod tests {
     #[test]
     fn times_need_a_unit_and_say_so() {
         assert_eq!(duration("1h 30m"), Ok(Duration::from_secs(5_400)));
+        assert_eq!(duration("30d"), Ok(Duration::from_secs(30 * 86_400)));
+        assert!(duration("1 month").is_err() && duration("-1s").is_err());
         let error = toml::from_str::<File>("[queue]\nlease = \"30\"").unwrap_err().to_string();
-        assert!(error.contains("30s, 5m or 1h"), "{error}");
+        assert!(error.contains("30s, 5m, 1h or 30d"), "{error}");
+    }
+
+    fn load(file: &str, flags: Flags) -> anyhow::Result<Config> {
+        let data = tempfile::tempdir().unwrap();
+        std::fs::write(data.path().join("lastframe.toml"), file).unwrap();
+        Config::load(Flags { data: Some(data.path().into()), ..flags })
     }
 
     #[test]
     fn flags_come_before_the_file() {
-        let data = tempfile::tempdir().unwrap();
-        std::fs::write(
-            data.path().join("lastframe.toml"),
-            "listen = \"127.0.0.1:1\"\n[render]\nconcurrency = 3",
-        )
-        .unwrap();
         let listen = Some(SocketAddr::from(([127, 0, 0, 1], 2)));
-        let config =
-            Config::load(Flags { data: Some(data.path().into()), listen, ..Flags::default() }).unwrap();
+        let file = "listen = \"127.0.0.1:1\"\n[render]\nconcurrency = 3";
+        let config = load(file, Flags { listen, ..Flags::default() }).unwrap();
         assert_eq!((config.listen.port(), config.concurrency), (2, 3));
+    }
+
+    #[test]
+    fn renders_are_kept_for_as_long_as_an_idempotency_key_stands_for_them() {
+        let retention = |text: &str| load(&format!("[queue]\nretention = \"{text}\""), Flags::default());
+        assert_eq!(retention("3d").unwrap().retention, Some(Duration::from_secs(72 * 60 * 60)));
+        let error = retention("71h 59m").unwrap_err().to_string();
+        assert!(error.contains("at least 72 h") && error.contains("Idempotency-Key"), "{error}");
+        assert_eq!(load("", Flags::default()).unwrap().retention, None);
     }
 }

@@ -18,6 +18,8 @@ pub(crate) enum Exit {
     Unreachable = 4,
     /// Anything else.
     Internal = 5,
+    /// Something on disk is not what was written.
+    Damaged = 6,
     /// Interrupted by the person.
     Interrupted = 130,
 }
@@ -25,7 +27,7 @@ pub(crate) enum Exit {
 /// The codes, for `--help`.
 pub(crate) const TEACH: &str =
     "Exit codes: 0 done, 1 the render failed or was cancelled, 2 wrong usage, 3 refused by the server,
-4 no server answers, 5 any other fault, 130 interrupted.";
+4 no server answers, 5 any other fault, 6 damage was found, 130 interrupted.";
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use async_trait::async_trait;
+use lastframe_core::Status;
 use lastframe_core::ports::{Location, Outputs, Queue};
 
 /// A folder of finished files: `{render}/{attempt}.{extension}`.
@@ -27,21 +28,29 @@ impl LocalOutputs {
         }
     }
 
-    /// Removes what attempts have left that died before their output was committed.
+    /// Removes what attempts have left that died before their output was committed. Attempts may go on meanwhile.
     pub(crate) async fn sweep(&self, queue: &dyn Queue) -> io::Result<usize> {
         let mut removed = 0;
         let mut renders = tokio::fs::read_dir(&self.folder).await?;
         while let Some(render) = renders.next_entry().await? {
             let name = render.file_name();
             let Some(id) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+            // The files before the record: one that an attempt has put there and that was there before we asked is either
+            // of a render that is still being rendered, or was decided about.
+            let mut keys = Vec::new();
+            let mut files = tokio::fs::read_dir(render.path()).await?;
+            while let Some(file) = files.next_entry().await? {
+                keys.push(format!("{id}/{}", file.file_name().display()));
+            }
             let Some(known) = queue.get(id).await.map_err(io::Error::other)? else {
                 // Not ours to judge: a database that was lost or restored must not take the videos with it.
                 tracing::warn!(render.id = %id, "there are outputs of a render that the queue does not know; they are kept");
                 continue;
             };
-            let mut files = tokio::fs::read_dir(render.path()).await?;
-            while let Some(file) = files.next_entry().await? {
-                let key = format!("{id}/{}", file.file_name().display());
+            if known.status == Status::Rendering {
+                continue;
+            }
+            for key in keys {
                 if known.output.as_ref().is_none_or(|output| output.key != key) {
                     self.delete(&key).await?;
                     removed += 1;

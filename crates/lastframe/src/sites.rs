@@ -79,7 +79,11 @@ impl Sites {
         let compositions = self.renderer.compositions(folder.path(), &renderer).await;
         let compositions = compositions.map_err(BundleError::Remotion)?;
         let target = sites.join(&version);
-        if !target.exists() {
+        // One that is there and damaged is replaced: adding the site again mends it.
+        if content_hash(&target).ok().as_ref() != Some(&version) {
+            if target.exists() {
+                std::fs::rename(&target, self.incoming.join(&version))?;
+            }
             std::fs::rename(folder.keep(), &target)?;
             File::open(&sites)?.sync_all()?;
         }
@@ -197,7 +201,7 @@ fn at(path: &Path, error: io::Error) -> BundleError {
 }
 
 /// SHA-256 over the names and contents of all files, in the order of their names.
-fn content_hash(folder: &Path) -> io::Result<String> {
+pub(crate) fn content_hash(folder: &Path) -> io::Result<String> {
     let mut files = Vec::new();
     collect_files(folder, &mut files)?;
     files.sort();

@@ -6,13 +6,15 @@
 
 use rusqlite::{OptionalExtension, params};
 
+use crate::integrity;
 use crate::writer::Tx;
 
 const NEXT: &str = "
-    SELECT seq, tenant_id, group_name, id FROM render
+    SELECT seq, tenant_id, group_name, id, intact FROM render
     WHERE gate = 0 AND tenant_id = (
         SELECT id FROM tenant
-        WHERE ready > 0 AND paused = 0 AND rendering < max_rendering AND (SELECT paused FROM queue) = 0
+        WHERE ready > 0 AND paused = 0 AND (max_rendering IS NULL OR rendering < max_rendering)
+            AND (SELECT paused FROM queue) = 0
         ORDER BY vtime, id LIMIT 1)
     ORDER BY priority DESC, seq LIMIT 1";
 
@@ -23,6 +25,8 @@ const SERVICE: i64 = 1_000_000;
 pub(crate) struct Claimed {
     pub(crate) seq: i64,
     pub(crate) id: String,
+    /// Whether its record is what was written. If not it is not leased.
+    pub(crate) intact: bool,
 }
 
 /// Leases the next render under `token` until `deadline` on the monotonic clock.
@@ -36,19 +40,26 @@ pub(crate) fn claim(
         .db
         .prepare_cached(NEXT)?
         .query_row([], |row| {
-            let claimed = Claimed { seq: row.get(0)?, id: row.get(3)? };
+            let claimed = Claimed { seq: row.get(0)?, id: row.get(3)?, intact: row.get(4)? };
             Ok((claimed, row.get::<_, i64>(1)?, row.get::<_, Option<String>>(2)?))
         })
         .optional()?;
     let Some((claimed, tenant, group)) = next else { return Ok(None) };
-    tx.db
+    if !claimed.intact {
+        return Ok(Some(claimed));
+    }
+    let leased = tx
+        .db
         .prepare_cached(
             "UPDATE render SET status = 'rendering', gate = NULL, lease_token = ?2, lease_deadline = ?3,
-                attempt = attempt + 1, leases = leases + 1, progress = NULL,
+                attempt = attempt + 1, leases = leases + 1, progress = NULL, backoff_until = NULL,
                 started_at = coalesce(started_at, ?4), attempt_started_at = ?4
-             WHERE seq = ?1",
+             WHERE seq = ?1 AND status = 'queued' AND gate = 0",
         )?
         .execute(params![claimed.seq, token, deadline, tx.now])?;
+    if leased == 0 {
+        return Err(integrity::damaged("the order of the queue"));
+    }
     tx.db
         .prepare_cached(
             "INSERT INTO attempt (seq, number, worker, started_at)

@@ -26,7 +26,8 @@ pub(crate) fn cancel(tx: &mut Tx<'_>, id: RenderId) -> Result<Render, ControlErr
         let error = to_json(&cancelled())?;
         tx.db
             .prepare_cached(
-                "UPDATE render SET status = ?2, gate = NULL, cancel_requested_at = ?3, finished_at = ?3, error = ?4
+                "UPDATE render SET status = ?2, gate = NULL, backoff_until = NULL, checkpoint = NULL, cancel_requested_at = ?3,
+                    finished_at = ?3, error = ?4
                  WHERE seq = ?1",
             )
             .and_then(|mut sql| sql.execute(params![render.seq, status.as_str(), tx.now, error]))
@@ -37,13 +38,60 @@ pub(crate) fn cancel(tx: &mut Tx<'_>, id: RenderId) -> Result<Render, ControlErr
     Ok(read::expect(tx.db, id)?)
 }
 
+/// Retries those of the renders that have failed and are still failed.
+pub(crate) fn redrive(tx: &mut Tx<'_>, ids: &[RenderId]) -> Result<Vec<RenderId>, ControlError> {
+    let mut redriven = Vec::new();
+    for id in ids {
+        // Somebody may have retried or removed it since it was found.
+        if read::get(tx.db, *id)?.is_some_and(|render| render.status == Status::Failed) {
+            retry(tx, *id)?;
+            redriven.push(*id);
+        }
+    }
+    Ok(redriven)
+}
+
+/// Removes those of the renders that are terminal, and all that is known of them.
+pub(crate) fn forget(tx: &mut Tx<'_>, ids: &[RenderId]) -> Result<usize, QueueError> {
+    let mut forgotten = 0;
+    for id in ids {
+        let Some(render) = read::get(tx.db, *id)?.filter(|render| render.status.is_terminal()) else {
+            continue;
+        };
+        // One that failed and holds its group is still waited for.
+        let holds: bool = tx
+            .db
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM render_group JOIN tenant ON tenant.id = tenant_id
+                WHERE tenant.name = ?1 AND render_group.name = ?2 AND held_by = ?3)",
+            )
+            .and_then(|mut sql| {
+                sql.query_row(params![render.tenant.as_str(), render.group, render.seq], |row| row.get(0))
+            })
+            .map_err(storage)?;
+        if holds {
+            continue;
+        }
+        for sql in [
+            "DELETE FROM request WHERE seq = ?1",
+            "DELETE FROM attempt WHERE seq = ?1",
+            "DELETE FROM render WHERE seq = ?1",
+        ] {
+            tx.db.prepare_cached(sql).and_then(|mut sql| sql.execute([render.seq])).map_err(storage)?;
+        }
+        tx.changed(*id);
+        forgotten += 1;
+    }
+    Ok(forgotten)
+}
+
 pub(crate) fn retry(tx: &mut Tx<'_>, id: RenderId) -> Result<Render, ControlError> {
     let render = read::get(tx.db, id)?.ok_or(ControlError::NotFound)?;
     let status = render.status.on(Event::Retry)?;
-    let tenant = tenant_id(tx, &render.tenant).map_err(storage)?;
+    let tenant = tenant_id(tx, &render.tenant)?;
     tx.db
         .prepare_cached(
-            "UPDATE render SET status = ?2, gate = 2, attempt = 0, lost = 0, run_at = ?3, error = NULL, progress = NULL,
+            "UPDATE render SET status = ?2, gate = 2, attempt = 0, lost = 0, run_at = ?3, backoff_until = NULL, error = NULL, progress = NULL,
                 cancel_requested_at = NULL, finished_at = NULL, attempt_started_at = NULL
              WHERE seq = ?1",
         )
@@ -61,6 +109,6 @@ pub(crate) fn retry(tx: &mut Tx<'_>, id: RenderId) -> Result<Render, ControlErro
 
 fn resettle(tx: &mut Tx<'_>, render: &Render) -> Result<(), QueueError> {
     let Some(group) = &render.group else { return Ok(()) };
-    let tenant = tenant_id(tx, &render.tenant).map_err(storage)?;
+    let tenant = tenant_id(tx, &render.tenant)?;
     line::settle(tx, tenant, group).map_err(storage)
 }

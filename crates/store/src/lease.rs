@@ -8,7 +8,7 @@ use lastframe_core::{
 use rusqlite::{OptionalExtension, params};
 
 use crate::line;
-use crate::row::{AT_ONCE, to_json};
+use crate::row::to_json;
 use crate::writer::{Tx, storage};
 
 /// A rendering render, as far as ending its attempt needs it.
@@ -86,11 +86,11 @@ pub(crate) fn release(
         end(tx, &held, Event::Cancel, None, Some(&cancelled()))?;
         return Ok(());
     }
-    let run_at = match why {
-        HandBack::Draining => AT_ONCE,
-        HandBack::Throttled { until } => until.as_millisecond(),
+    let backoff = match why {
+        HandBack::Draining => 0,
+        HandBack::Throttled { until } => until.as_millisecond() - tx.now,
     };
-    requeue(tx, &held, "handed_back", None, run_at, Uncounted::HandBack)?;
+    requeue(tx, &held, "handed_back", None, backoff, Uncounted::HandBack)?;
     Ok(())
 }
 
@@ -110,9 +110,9 @@ pub(crate) fn finish(
             end(tx, &held, Event::Cancel, None, Some(&cancelled()))?
         }
         Outcome::Failed(failure) if failure.retryable && held.attempt < held.max_attempts => {
-            let delay = policy.delay(held.attempt, tx.rng);
-            let run_at = tx.now + i64::try_from(delay.as_millis()).unwrap_or(i64::MAX / 2);
-            requeue(tx, &held, "failed", Some(failure), run_at, Uncounted::No)?
+            let delay = policy.delay(&failure.code, held.attempt, tx.rng);
+            let backoff = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX / 2);
+            requeue(tx, &held, "failed", Some(failure), backoff, Uncounted::No)?
         }
         Outcome::Failed(failure) => end(tx, &held, Event::Fail, None, Some(failure))?,
     };
@@ -140,7 +140,39 @@ pub(crate) fn lose(tx: &mut Tx<'_>, seq: i64, policy: RetryPolicy) -> Result<(),
         );
         end(tx, &held, Event::Fail, None, Some(&failure))?;
     } else {
-        requeue(tx, &held, "lost", None, AT_ONCE, Uncounted::Lost)?;
+        requeue(tx, &held, "lost", None, 0, Uncounted::Lost)?;
+    }
+    Ok(())
+}
+
+/// Ends a render whose record is damaged: what it says cannot be followed, and left where it is it would be in the way.
+pub(crate) fn condemn(tx: &mut Tx<'_>, seq: i64) -> Result<(), QueueError> {
+    let failure = Failure::new(
+        "record_damaged",
+        "its record was damaged on disk, so it is not rendered: submit it again (`lastframe check` looks for more damage)",
+        false,
+    );
+    let error = to_json(&failure)?;
+    let (id, tenant, group, holds): (String, i64, Option<String>, bool) = tx
+        .db
+        .prepare_cached(
+            "UPDATE render SET status = 'failed', gate = NULL, lease_token = NULL, lease_deadline = NULL,
+                progress = NULL, checkpoint = NULL, output = NULL, error = ?2, finished_at = ?3
+             WHERE seq = ?1 RETURNING id, tenant_id, group_name, on_failure = 'block'",
+        )
+        .and_then(|mut sql| {
+            sql.query_row(params![seq, error, tx.now], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+            })
+        })
+        .map_err(storage)?;
+    tracing::error!(render.id = id, "the record of a render is damaged; it is failed");
+    if let Some(group) = &group {
+        line::leave(tx, seq, tenant, group, holds).map_err(storage)?;
+    }
+    tx.claimable();
+    if let Ok(id) = crate::row::id(&id) {
+        tx.changed(id);
     }
     Ok(())
 }
@@ -158,7 +190,7 @@ fn requeue(
     held: &Held,
     outcome: &str,
     failure: Option<&Failure>,
-    run_at: i64,
+    backoff: i64,
     uncounted: Uncounted,
 ) -> Result<Status, QueueError> {
     let status = moved(Event::Requeue)?;
@@ -170,14 +202,15 @@ fn requeue(
         Uncounted::HandBack => held.lost,
         Uncounted::Lost => held.lost + 1,
     };
+    let backoff_until = (backoff > 0).then(|| tx.monotonic.saturating_add(backoff));
     tx.db
         .prepare_cached(
             "UPDATE render SET status = 'queued', gate = 2, lease_token = NULL, lease_deadline = NULL,
-                attempt = attempt - ?2, lost = ?3, run_at = ?4, error = coalesce(?5, error), progress = NULL,
+                attempt = attempt - ?2, lost = ?3, backoff_until = ?4, error = coalesce(?5, error), progress = NULL,
                 attempt_started_at = NULL
              WHERE seq = ?1",
         )
-        .and_then(|mut sql| sql.execute(params![held.seq, uncounted != Uncounted::No, lost, run_at, error]))
+        .and_then(|mut sql| sql.execute(params![held.seq, uncounted != Uncounted::No, lost, backoff_until, error]))
         .and_then(|_| line::enqueue(tx, held.seq, held.tenant, held.group.as_deref()))
         .map_err(storage)?;
     tx.changed(held.id);
@@ -196,7 +229,7 @@ fn end(
     let output = output.map(to_json).transpose()?;
     let error = failure.map(to_json).transpose()?;
     let holds = held.blocks && status == Status::Failed;
-    let written = || -> rusqlite::Result<()> {
+    let mut written = || -> rusqlite::Result<()> {
         tx.db
             .prepare_cached(
                 "UPDATE render SET status = ?2, lease_token = NULL, lease_deadline = NULL, lost = 0, checkpoint = NULL,
@@ -204,19 +237,12 @@ fn end(
                  WHERE seq = ?1",
             )?
             .execute(params![held.seq, status.as_str(), output, error, tx.now])?;
-        if let Some(group) = &held.group {
-            tx.db
-                .prepare_cached(
-                    "UPDATE render_group SET head = NULL, held_by = iif(?3, ?4, held_by) WHERE tenant_id = ?1 AND name = ?2",
-                )?
-                .execute(params![held.tenant, group, holds, held.seq])?;
+        match &held.group {
+            Some(group) => line::leave(tx, held.seq, held.tenant, group, holds),
+            None => Ok(()),
         }
-        Ok(())
     };
     written().map_err(storage)?;
-    if let Some(group) = &held.group {
-        line::settle(tx, held.tenant, group).map_err(storage)?;
-    }
     tx.changed(held.id);
     Ok(status)
 }

@@ -1,19 +1,26 @@
 //! The queue of one machine: SQLite, one writer, fsync before every answer.
 //!
 //! Where to look: `claim` decides which render is next, `line` keeps the order within groups, `lease` ends attempts,
-//! `sweep` does what time brings about, `writer` commits. The schema, with the counters' triggers, is in
-//! `migrations/`. Only this crate sees SQL.
+//! `sweep` does what time brings about, `writer` commits, `mark` remembers outside of the database how far it has come.
+//! The schema, with the counters' triggers and the rows' checksums, is in `migrations/`. Only this crate sees SQL.
 
+mod backup;
+mod check;
+mod checkpoint;
 mod claim;
 mod connection;
 mod control;
+mod integrity;
 mod lease;
 mod line;
+mod mark;
+mod position;
 mod read;
 mod row;
 mod site;
 mod submit;
 mod sweep;
+mod tenant;
 mod writer;
 
 use std::path::Path;
@@ -24,8 +31,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use lastframe_core::ports::{
-    Changes, ControlError, Directory, Filter, IdempotencyKey, LeaseError, NewRender, Position, Queue,
-    QueueError, RemoveSiteError, SubmitError, Submitted,
+    Capabilities, Changes, ControlError, Directory, Filter, Group, IdempotencyKey, LeaseError, NewRender,
+    Overview, Pausable, Position, Queue, QueueError, Redrive, Redriven, RemoveSiteError, Share, SteerError,
+    SubmitError, Submitted, Tenant,
 };
 use lastframe_core::site::SiteVersion;
 use lastframe_core::{
@@ -36,8 +44,13 @@ use rusqlite::Connection;
 use tokio::sync::{Notify, Semaphore, broadcast};
 use tokio_stream::wrappers::BroadcastStream;
 
+pub use crate::backup::{BackupError, backup, restore};
+pub use crate::check::{Belonging, Report, belongings, check};
+use crate::checkpoint::Checkpointer;
 pub use crate::connection::OpenError;
-use crate::writer::{Signals, Writer, storage};
+use crate::mark::Mark;
+pub use crate::sweep::KEY_LIFETIME;
+use crate::writer::{Files, Signals, Writer, storage};
 
 /// How the store behaves.
 #[derive(Clone, Debug)]
@@ -80,13 +93,24 @@ impl Store {
     /// See [`OpenError`].
     pub async fn open(folder: &Path, clock: Arc<dyn Clock>, options: Options) -> Result<Self, OpenError> {
         let path = folder.join(Self::FILE);
-        let connection = connection::writer(&path)?;
+        let mark = connection::mark(folder)?;
+        if let Some(mark) = &mark
+            && !path.try_exists()?
+        {
+            return Err(OpenError::DatabaseMissing { reached: mark.commits });
+        }
+        let mut connection = connection::writer(&path)?;
+        let reached = connection::reached(&connection)?;
+        connection::compare(&reached, mark.as_ref())?;
+        let mark = Mark::set(folder, reached)?;
+        let checkpointer = Checkpointer::start(&path, &mut connection)?;
+        let files = Files { connection, mark, checkpointer };
         let rng = options.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
         let signals = Signals { changes: broadcast::channel(4096).0, claimable: Arc::new(Notify::new()) };
         let mut epoch = [0; 8];
         getrandom::fill(&mut epoch).map_err(storage)?;
         let store = Self {
-            writer: Writer::start(connection, Arc::clone(&clock), rng, signals.clone()).map_err(storage)?,
+            writer: Writer::start(files, Arc::clone(&clock), rng, signals.clone()).map_err(storage)?,
             readers: Readers::open(&path)?,
             clock,
             signals,
@@ -134,25 +158,31 @@ impl Store {
         self.writer
             .run(move |tx| {
                 while let Some(claimed) = claim::claim(tx, &worker, &token.0, deadline).map_err(storage)? {
+                    // Left where it is, one that cannot be read would be next for ever, and none behind it would be made.
+                    if !claimed.intact {
+                        lease::condemn(tx, claimed.seq)?;
+                        continue;
+                    }
                     let id = row::id(&claimed.id)?;
                     tx.changed(id);
-                    let render = read::expect(tx.db, id)?;
-                    let checkpoint = read::checkpoint(tx.db, claimed.seq)?;
-                    match read::request(tx.db, claimed.seq)? {
-                        Ok(request) => {
+                    let (code, why) = match read::request(tx.db, claimed.seq) {
+                        Ok(Ok(request)) => {
+                            let render = read::expect(tx.db, id)?;
+                            let checkpoint = read::checkpoint(tx.db, claimed.seq)?;
                             return Ok(Some(Lease { render, request, token, duration, checkpoint }));
                         }
-                        // Left where it is it would be next for ever, and no render behind it would be made.
-                        Err(error) => {
-                            let failure = Failure::new(
-                                "request_unreadable",
-                                format!("this version of Lastframe cannot read the request: {error}"),
-                                false,
-                            );
-                            lease::finish(tx, id, &token, &Outcome::Failed(failure), policy)
-                                .map_err(storage)?;
+                        Ok(Err(error)) => {
+                            let why = format!("this version of Lastframe cannot read the request: {error}");
+                            ("request_unreadable", why)
                         }
-                    }
+                        Err(error) if integrity::is_damage(&error) => {
+                            tracing::error!(render.id = %id, %error, "a request is damaged; its render is failed");
+                            ("request_damaged", format!("{error}: submit it again"))
+                        }
+                        Err(error) => return Err(error),
+                    };
+                    let failed = Outcome::Failed(Failure::new(code, why, false));
+                    lease::finish(tx, id, &token, &failed, policy).map_err(storage)?;
                 }
                 Ok(None)
             })
@@ -162,6 +192,16 @@ impl Store {
 
 #[async_trait]
 impl Queue for Store {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            priorities: true,
+            fair_share: true,
+            longest_delay: Duration::MAX,
+            pauses: true,
+            batch: 1_000,
+        }
+    }
+
     async fn submit(
         &self,
         tenant: &TenantId,
@@ -226,6 +266,57 @@ impl Queue for Store {
         self.writer.run(move |tx| control::retry(tx, render)).await
     }
 
+    async fn redrive(&self, which: Redrive) -> Result<Redriven, QueueError> {
+        // Looked for on a reader: a search through all that ever failed must not hold up the writer.
+        let Redriven { renders, more } = self.readers.run(move |db| read::failed(db, &which)).await?;
+        let renders = self.writer.run(move |tx| control::redrive(tx, &renders)).await;
+        let renders = renders.map_err(|error| match error {
+            ControlError::Queue(error) => error,
+            other => storage(other),
+        })?;
+        Ok(Redriven { renders, more })
+    }
+
+    async fn pause(&self, what: Pausable) -> Result<(), SteerError> {
+        Ok(self.writer.run(move |tx| tenant::set_paused(tx, &what, true)).await?)
+    }
+
+    async fn resume(&self, what: Pausable) -> Result<(), SteerError> {
+        Ok(self.writer.run(move |tx| tenant::set_paused(tx, &what, false)).await?)
+    }
+
+    async fn share(&self, tenant: &TenantId, share: Share) -> Result<Tenant, SteerError> {
+        let tenant = tenant.clone();
+        Ok(self.writer.run(move |tx| tenant::share(tx, &tenant, share)).await?)
+    }
+
+    async fn tenants(&self) -> Result<Vec<Tenant>, QueueError> {
+        self.readers.run(tenant::list).await
+    }
+
+    async fn tenant(&self, tenant: &TenantId) -> Result<Option<Tenant>, QueueError> {
+        let tenant = tenant.clone();
+        self.readers.run(move |db| tenant::get(db, &tenant)).await
+    }
+
+    async fn group(&self, tenant: &TenantId, name: &str) -> Result<Option<Group>, QueueError> {
+        let (tenant, name) = (tenant.clone(), name.to_owned());
+        self.readers.run(move |db| tenant::group(db, &tenant, &name)).await
+    }
+
+    async fn overview(&self) -> Result<Overview, QueueError> {
+        self.readers.run(tenant::overview).await
+    }
+
+    async fn ended_before(&self, time: jiff::Timestamp, limit: u32) -> Result<Vec<Render>, QueueError> {
+        let time = time.as_millisecond();
+        self.readers.run(move |db| read::ended_before(db, time, limit).map_err(storage)).await
+    }
+
+    async fn forget(&self, renders: Vec<RenderId>) -> Result<usize, QueueError> {
+        self.writer.run(move |tx| control::forget(tx, &renders)).await
+    }
+
     async fn get(&self, render: RenderId) -> Result<Option<Render>, QueueError> {
         self.readers.run(move |db| read::get(db, render)).await
     }
@@ -244,7 +335,8 @@ impl Queue for Store {
     }
 
     async fn position(&self, render: RenderId) -> Result<Option<Position>, QueueError> {
-        self.readers.run(move |db| read::position(db, render)).await
+        let (now, monotonic) = (self.clock.now().as_millisecond(), self.monotonic(Duration::ZERO));
+        self.readers.run(move |db| position::position(db, render, now, monotonic)).await
     }
 
     async fn list(&self, filter: Filter) -> Result<Vec<Render>, QueueError> {
@@ -267,7 +359,7 @@ impl Directory for Store {
 
     async fn site(&self, tenant: &TenantId, name: &str) -> Result<Option<SiteVersion>, QueueError> {
         let (tenant, name) = (tenant.clone(), name.to_owned());
-        self.readers.run(move |db| site::get(db, &tenant, &name, None).map_err(storage)).await
+        self.readers.run(move |db| site::get(db, &tenant, &name, None)).await
     }
 
     async fn site_version(
@@ -277,12 +369,12 @@ impl Directory for Store {
         version: &str,
     ) -> Result<Option<SiteVersion>, QueueError> {
         let (tenant, name, version) = (tenant.clone(), name.to_owned(), version.to_owned());
-        self.readers.run(move |db| site::get(db, &tenant, &name, Some(&version)).map_err(storage)).await
+        self.readers.run(move |db| site::get(db, &tenant, &name, Some(&version))).await
     }
 
     async fn sites(&self, tenant: &TenantId) -> Result<Vec<SiteVersion>, QueueError> {
         let tenant = tenant.clone();
-        self.readers.run(move |db| site::list(db, &tenant).map_err(storage)).await
+        self.readers.run(move |db| site::list(db, &tenant)).await
     }
 
     async fn remove_site(&self, tenant: &TenantId, name: &str) -> Result<Vec<String>, RemoveSiteError> {
@@ -301,7 +393,7 @@ struct Readers {
 impl Readers {
     const COUNT: usize = 4;
 
-    fn open(path: &Path) -> Result<Self, rusqlite::Error> {
+    fn open(path: &Path) -> Result<Self, OpenError> {
         let idle = (0..Self::COUNT).map(|_| connection::reader(path)).collect::<Result<Vec<_>, _>>()?;
         Ok(Self { idle: Arc::new(Mutex::new(idle)), permits: Arc::new(Semaphore::new(Self::COUNT)) })
     }

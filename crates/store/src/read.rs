@@ -1,10 +1,11 @@
 //! Looking without touching.
 
-use lastframe_core::ports::{Filter, Position, QueueError};
-use lastframe_core::{Attempt, Blocked, Checkpoint, Render, RenderId, RenderRequest};
+use lastframe_core::ports::{Filter, QueueError, Redrive, Redriven};
+use lastframe_core::{Attempt, Checkpoint, Render, RenderId, RenderRequest};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::row::{self, COLUMNS, Gate};
+use crate::integrity;
+use crate::row::{self, COLUMNS, to_json};
 use crate::writer::storage;
 
 pub(crate) fn get(db: &Connection, id: RenderId) -> Result<Option<Render>, QueueError> {
@@ -25,8 +26,13 @@ pub(crate) fn request(
     seq: i64,
 ) -> Result<Result<RenderRequest, serde_json::Error>, QueueError> {
     let body: String = db
-        .prepare_cached("SELECT body FROM request WHERE seq = ?1")
-        .and_then(|mut sql| sql.query_row([seq], |row| row.get(0)))
+        .prepare_cached("SELECT body, intact FROM request WHERE seq = ?1")
+        .and_then(|mut sql| {
+            sql.query_row([seq], |row| {
+                integrity::check(row, 1, || format!("the request of render number {seq}"))?;
+                row.get(0)
+            })
+        })
         .map_err(storage)?;
     Ok(serde_json::from_str(&body))
 }
@@ -39,10 +45,11 @@ pub(crate) fn checkpoint(db: &Connection, seq: i64) -> Result<Option<Checkpoint>
 
 pub(crate) fn attempts(db: &Connection, id: RenderId) -> rusqlite::Result<Vec<Attempt>> {
     db.prepare_cached(
-        "SELECT number, worker, attempt.started_at, ended_at, outcome, attempt.error
+        "SELECT number, worker, attempt.started_at, ended_at, outcome, attempt.error, attempt.intact
          FROM attempt JOIN render USING (seq) WHERE render.id = ?1 ORDER BY number",
     )?
     .query_map([id.to_string()], |row| {
+        integrity::check(row, 6, || format!("an attempt of render {id}"))?;
         Ok(Attempt {
             number: row.get(0)?,
             worker: row.get(1)?,
@@ -75,86 +82,54 @@ pub(crate) fn list(db: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Ren
     if let Some(before) = filter.before {
         add("seq <", Box::new(before));
     }
+    // One that is damaged must not hide all others. Who asks for it by its id hears of it, and so does who checks.
     let sql = format!(
-        "SELECT {COLUMNS} FROM render JOIN tenant ON tenant.id = tenant_id WHERE 1{conditions} ORDER BY seq DESC LIMIT {}",
+        "SELECT {COLUMNS} FROM render JOIN tenant ON tenant.id = tenant_id WHERE render.intact{conditions} ORDER BY seq DESC LIMIT {}",
         filter.limit
     );
     db.prepare_cached(&sql)?.query_map(rusqlite::params_from_iter(values), row::render)?.collect()
 }
 
-pub(crate) fn position(db: &Connection, id: RenderId) -> Result<Option<Position>, QueueError> {
-    struct Queued {
-        seq: i64,
-        tenant: i64,
-        group: Option<String>,
-        gate: i64,
-        priority: i32,
-        run_at: jiff::Timestamp,
-    }
-    let queued = db
-        .prepare_cached("SELECT seq, tenant_id, group_name, gate, priority, run_at FROM render WHERE id = ?1 AND status = 'queued'")
+/// The failed renders that a redrive is about, oldest first, and whether there are more.
+pub(crate) fn failed(db: &Connection, which: &Redrive) -> Result<Redriven, QueueError> {
+    let ids = which.ids.as_ref().map(to_json).transpose()?;
+    let millis = |time: Option<jiff::Timestamp>| time.map(jiff::Timestamp::as_millisecond);
+    let found: Vec<String> = db
+        .prepare_cached(
+            "SELECT render.id FROM render JOIN tenant ON tenant.id = tenant_id
+             WHERE tenant.name = ?1 AND status = 'failed' AND render.intact
+                AND (?2 IS NULL OR render.id IN (SELECT value FROM json_each(?2)))
+                AND (?3 IS NULL OR group_name = ?3)
+                AND (?4 IS NULL OR error ->> '$.code' = ?4)
+                AND (?5 IS NULL OR finished_at >= ?5)
+                AND (?6 IS NULL OR finished_at < ?6)
+             ORDER BY seq LIMIT ?7 + 1",
+        )
         .and_then(|mut sql| {
-            sql.query_row([id.to_string()], |row| {
-                Ok(Queued {
-                    seq: row.get(0)?,
-                    tenant: row.get(1)?,
-                    group: row.get(2)?,
-                    gate: row.get(3)?,
-                    priority: row.get(4)?,
-                    run_at: row::time(row, 5)?.unwrap_or_default(),
-                })
-            })
-            .optional()
+            let asked = params![
+                which.tenant.as_str(),
+                ids,
+                which.group,
+                which.code,
+                millis(which.since),
+                millis(which.until),
+                which.limit
+            ];
+            sql.query_map(asked, |row| row.get(0))?.collect()
         })
         .map_err(storage)?;
-    let Some(queued) = queued else { return Ok(None) };
-    let ahead: u32 = match &queued.group {
-        Some(group) => db
-            .prepare_cached(
-                "SELECT count(*) FROM (SELECT 1 FROM render INDEXED BY render_line
-                 WHERE tenant_id = ?1 AND group_name = ?2 AND status = 'queued' AND seq < ?3 LIMIT ?4)",
-            )
-            .and_then(|mut sql| {
-                sql.query_row(params![queued.tenant, group, queued.seq, Position::COUNTED_UP_TO], |row| {
-                    row.get(0)
-                })
-            }),
-        None => db
-            .prepare_cached(
-                "SELECT count(*) FROM (
-                    SELECT 1 FROM render WHERE tenant_id = ?1 AND gate = 0 AND priority > ?2
-                    UNION ALL
-                    SELECT 1 FROM render WHERE tenant_id = ?1 AND gate = 0 AND priority = ?2 AND seq < ?3
-                    LIMIT ?4)",
-            )
-            .and_then(|mut sql| {
-                sql.query_row(
-                    params![queued.tenant, queued.priority, queued.seq, Position::COUNTED_UP_TO],
-                    |row| row.get(0),
-                )
-            }),
-    }
-    .map_err(storage)?;
-    let head = |column: &str| -> Result<Option<RenderId>, QueueError> {
-        db.prepare_cached(&format!(
-            "SELECT render.id FROM render_group JOIN render ON render.seq = {column}
-             WHERE render_group.tenant_id = ?1 AND name = ?2"
-        ))
-        .and_then(|mut sql| {
-            sql.query_row(params![queued.tenant, queued.group], |row| row.get::<_, String>(0)).optional()
-        })
-        .map_err(storage)?
-        .map(|text| row::id(&text))
-        .transpose()
-    };
-    let blocked_by = match queued.gate {
-        gate if gate == Gate::Delayed as i64 => Some(Blocked::Delayed { run_at: queued.run_at }),
-        gate if gate == Gate::Group as i64 => head("head")?.map(|render_id| Blocked::Group { render_id }),
-        gate if gate == Gate::Paused as i64 => Some(Blocked::GroupPaused),
-        gate if gate == Gate::Held as i64 => {
-            head("held_by")?.map(|render_id| Blocked::GroupHeld { render_id })
-        }
-        _ => None,
-    };
-    Ok(Some(Position { position: (ahead + 1).min(Position::COUNTED_UP_TO), blocked_by }))
+    let mut renders = found.iter().map(|id| row::id(id)).collect::<Result<Vec<_>, _>>()?;
+    let more = renders.len() > which.limit as usize;
+    renders.truncate(which.limit as usize);
+    Ok(Redriven { renders, more })
+}
+
+/// Terminal renders that ended before that time, the oldest first.
+pub(crate) fn ended_before(db: &Connection, time: i64, limit: u32) -> rusqlite::Result<Vec<Render>> {
+    db.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM render INDEXED BY render_ended JOIN tenant ON tenant.id = tenant_id
+         WHERE status IN ('succeeded', 'failed', 'cancelled') AND finished_at < ?1 AND render.intact ORDER BY finished_at LIMIT ?2"
+    ))?
+    .query_map(params![time, limit], row::render)?
+    .collect()
 }

@@ -7,6 +7,7 @@ use rusqlite::Row;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::integrity;
 use crate::writer::storage;
 
 /// What stands before a queued render. Only an open gate can be claimed.
@@ -21,6 +22,8 @@ pub(crate) enum Gate {
     Paused = 3,
     /// It has the turn, and a failed render holds its group.
     Held = 4,
+    /// Its last attempt ended not long enough ago.
+    BackingOff = 5,
 }
 
 /// The `run_at` of a render that waits for no time: it is not delayed even when the clock is put back.
@@ -29,10 +32,11 @@ pub(crate) const AT_ONCE: i64 = 0;
 /// The columns that [`render`] reads, from `render` joined with `tenant`.
 pub(crate) const COLUMNS: &str = "render.id, render.seq, tenant.name, group_name, kind, site, site_version, composition, status, \
     priority, max(run_at, created_at), attempt, max_attempts, leases, created_at, started_at, attempt_started_at, finished_at, \
-    cancel_requested_at, progress, error, output";
+    cancel_requested_at, progress, error, output, render.intact";
 
 /// Reads a render from a row of [`COLUMNS`].
 pub(crate) fn render(row: &Row<'_>) -> rusqlite::Result<Render> {
+    integrity::check(row, 22, || format!("render {}", row.get::<_, String>(0).unwrap_or_default()))?;
     Ok(Render {
         id: parsed(row, 0)?,
         seq: row.get(1)?,

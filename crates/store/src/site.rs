@@ -3,16 +3,17 @@
 use lastframe_core::TenantId;
 use lastframe_core::ports::{QueueError, RemoveSiteError};
 use lastframe_core::site::SiteVersion;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use crate::integrity;
 use crate::row::{self, to_json};
 use crate::submit::tenant_id;
 use crate::writer::{Tx, storage};
 
 pub(crate) fn put(tx: &mut Tx<'_>, tenant: &TenantId, site: &SiteVersion) -> Result<(), QueueError> {
     let body = to_json(site)?;
+    let tenant = tenant_id(tx, tenant)?;
     let written = || -> rusqlite::Result<()> {
-        let tenant = tenant_id(tx, tenant)?;
         tx.db
             .prepare_cached("UPDATE site SET current = 0 WHERE tenant_id = ?1 AND name = ?2")?
             .execute(params![tenant, site.name])?;
@@ -24,8 +25,16 @@ pub(crate) fn put(tx: &mut Tx<'_>, tenant: &TenantId, site: &SiteVersion) -> Res
             .execute(params![tenant, site.name, site.version, body])?;
         Ok(())
     };
-    let mut written = written;
     written().map_err(storage)
+}
+
+/// Whether that version of the tenant's site is there.
+pub(crate) fn exists(db: &Connection, tenant: i64, name: &str, version: &str) -> Result<bool, QueueError> {
+    db.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM site WHERE tenant_id = ?1 AND name = ?2 AND version = ?3)",
+    )
+    .and_then(|mut sql| sql.query_row(params![tenant, name, version], |row| row.get(0)))
+    .map_err(storage)
 }
 
 /// The version asked for, else the current one.
@@ -34,28 +43,31 @@ pub(crate) fn get(
     tenant: &TenantId,
     name: &str,
     version: Option<&str>,
-) -> rusqlite::Result<Option<SiteVersion>> {
-    Ok(db
-        .prepare_cached(
-            "SELECT body FROM site JOIN tenant ON tenant.id = tenant_id
+) -> Result<Option<SiteVersion>, QueueError> {
+    db.prepare_cached(
+        "SELECT body, site.intact, site.name FROM site JOIN tenant ON tenant.id = tenant_id
              WHERE tenant.name = ?1 AND site.name = ?2 AND iif(?3 IS NULL, current, version = ?3)",
-        )?
-        .query_row(params![tenant.as_str(), name, version], |row| row::json(row, 0))
-        .optional()?
-        .flatten())
+    )
+    .and_then(|mut sql| sql.query_row(params![tenant.as_str(), name, version], body).optional())
+    .map_err(storage)
 }
 
-pub(crate) fn list(db: &Connection, tenant: &TenantId) -> rusqlite::Result<Vec<SiteVersion>> {
+fn body(row: &Row<'_>) -> rusqlite::Result<SiteVersion> {
+    integrity::check(row, 1, || format!("site {}", row.get::<_, String>(2).unwrap_or_default()))?;
+    row::json(row, 0)?.ok_or(rusqlite::Error::QueryReturnedNoRows)
+}
+
+pub(crate) fn list(db: &Connection, tenant: &TenantId) -> Result<Vec<SiteVersion>, QueueError> {
     db.prepare_cached(
-        "SELECT body FROM site JOIN tenant ON tenant.id = tenant_id WHERE tenant.name = ?1 AND current ORDER BY site.name",
-    )?
-    .query_map([tenant.as_str()], |row| row::json(row, 0))?
-    .filter_map(Result::transpose)
-    .collect()
+        "SELECT body, site.intact, site.name FROM site JOIN tenant ON tenant.id = tenant_id
+         WHERE tenant.name = ?1 AND current ORDER BY site.name",
+    )
+    .and_then(|mut sql| sql.query_map([tenant.as_str()], body)?.collect())
+    .map_err(storage)
 }
 
 pub(crate) fn remove(tx: &mut Tx<'_>, tenant: &TenantId, name: &str) -> Result<Vec<String>, RemoveSiteError> {
-    let tenant = tenant_id(tx, tenant).map_err(storage)?;
+    let tenant = tenant_id(tx, tenant)?;
     let versions: Vec<String> = tx
         .db
         .prepare_cached("SELECT version FROM site WHERE tenant_id = ?1 AND name = ?2")

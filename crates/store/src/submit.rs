@@ -1,12 +1,14 @@
 //! Accepting renders.
 
 use lastframe_core::ports::{IdempotencyKey, NewRender, QueueError, SubmitError, Submitted};
-use lastframe_core::{OnFailure, RenderId, TenantId};
+use lastframe_core::{OnFailure, Render, RenderId, TenantId};
 use rusqlite::{OptionalExtension, params};
 
+use crate::integrity;
 use crate::line;
 use crate::read;
 use crate::row::{AT_ONCE, Gate, to_json};
+use crate::site;
 use crate::writer::{Tx, storage};
 
 pub(crate) fn submit(
@@ -15,12 +17,20 @@ pub(crate) fn submit(
     renders: &[NewRender],
     key: Option<&IdempotencyKey>,
 ) -> Result<Submitted, SubmitError> {
-    let tenant_id = tenant_id(tx, tenant).map_err(storage)?;
+    let tenant_id = tenant_id(tx, tenant)?;
     if let Some(key) = key
-        && let Some(ids) = known(tx, tenant_id, key)?
+        && let Some(renders) = known(tx, tenant_id, key)?
     {
-        let renders = ids.iter().map(|id| read::expect(tx.db, *id)).collect::<Result<_, _>>()?;
         return Ok(Submitted { renders, replayed: true });
+    }
+    // Looked up before, yet it may have been removed since; a render under way keeps it from now on.
+    let mut last = None;
+    for (index, render) in renders.iter().enumerate() {
+        let site = Some((render.request.serve_url.as_str(), render.site_version.as_str()));
+        if site != last && !site::exists(tx.db, tenant_id, &render.request.serve_url, &render.site_version)? {
+            return Err(SubmitError::SiteGone(index));
+        }
+        last = site;
     }
     let ids = renders.iter().map(|render| accept(tx, tenant_id, render)).collect::<Result<Vec<_>, _>>()?;
     if let Some(key) = key {
@@ -34,34 +44,49 @@ pub(crate) fn submit(
 }
 
 /// The row of the tenant, made when it is first seen.
-pub(crate) fn tenant_id(tx: &mut Tx<'_>, tenant: &TenantId) -> rusqlite::Result<i64> {
-    let known = tx
-        .db
-        .prepare_cached("SELECT id FROM tenant WHERE name = ?1")?
-        .query_row([tenant.as_str()], |row| row.get(0))
-        .optional()?;
-    match known {
-        Some(id) => Ok(id),
-        None => tx
-            .db
+pub(crate) fn tenant_id(tx: &mut Tx<'_>, tenant: &TenantId) -> Result<i64, QueueError> {
+    let find = || {
+        tx.db
+            .prepare_cached("SELECT id FROM tenant WHERE name = ?1")?
+            .query_row([tenant.as_str()], |row| row.get(0))
+            .optional()
+    };
+    let make = || {
+        tx.db
             .prepare_cached("INSERT INTO tenant (name) VALUES (?1) RETURNING id")?
-            .query_row([tenant.as_str()], |row| row.get(0)),
-    }
+            .query_row([tenant.as_str()], |row| row.get(0))
+    };
+    find().and_then(|known| known.map_or_else(make, Ok)).map_err(storage)
 }
 
-fn known(tx: &Tx<'_>, tenant: i64, key: &IdempotencyKey) -> Result<Option<Vec<RenderId>>, SubmitError> {
+/// The renders that the key stands for. It is remembered no longer than the last of them.
+fn known(tx: &Tx<'_>, tenant: i64, key: &IdempotencyKey) -> Result<Option<Vec<Render>>, SubmitError> {
     let found: Option<(Vec<u8>, String)> = tx
         .db
-        .prepare_cached("SELECT body_hash, renders FROM idempotency WHERE tenant_id = ?1 AND key = ?2")
+        .prepare_cached(
+            "SELECT body_hash, renders, intact FROM idempotency WHERE tenant_id = ?1 AND key = ?2",
+        )
         .and_then(|mut sql| {
-            sql.query_row(params![tenant, key.key], |row| Ok((row.get(0)?, row.get(1)?))).optional()
+            let known = sql.query_row(params![tenant, key.key], |row| {
+                integrity::check(row, 2, || "an idempotency key".into())?;
+                Ok((row.get(0)?, row.get(1)?))
+            });
+            known.optional()
         })
         .map_err(storage)?;
-    match found {
-        None => Ok(None),
-        Some((hash, _)) if hash != key.body_hash => Err(SubmitError::KeyReused),
-        Some((_, ids)) => Ok(Some(serde_json::from_str(&ids).map_err(storage)?)),
+    let Some((hash, ids)) = found else { return Ok(None) };
+    let mut renders = Vec::new();
+    for id in serde_json::from_str::<Vec<RenderId>>(&ids).map_err(storage)? {
+        renders.extend(read::get(tx.db, id)?);
     }
+    if renders.is_empty() {
+        tx.db
+            .prepare_cached("DELETE FROM idempotency WHERE tenant_id = ?1 AND key = ?2")
+            .and_then(|mut sql| sql.execute(params![tenant, key.key]))
+            .map_err(storage)?;
+        return Ok(None);
+    }
+    if hash != key.body_hash { Err(SubmitError::KeyReused) } else { Ok(Some(renders)) }
 }
 
 fn accept(tx: &mut Tx<'_>, tenant: i64, new: &NewRender) -> Result<RenderId, QueueError> {

@@ -1,7 +1,8 @@
 //! The one thread that writes. Commands that wait together are committed together, with one fsync.
 //!
-//! A command is answered only after its commit. One that fails, or panics, is rolled back alone; when the transaction
-//! itself fails, all who wait are told why, and the next one starts afresh.
+//! A command is answered only after its commit, and after the high-water mark has followed it. One that fails, or
+//! panics, is rolled back alone; when the transaction itself fails, all who wait are told why, and the next one starts
+//! afresh.
 
 use std::any::Any;
 use std::error::Error;
@@ -14,6 +15,10 @@ use lastframe_core::ports::{Change, QueueError};
 use lastframe_core::{Clock, RenderId};
 use rusqlite::Connection;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
+
+use crate::checkpoint::Checkpointer;
+use crate::integrity;
+use crate::mark::Mark;
 
 /// Commands that may wait to be written. More are refused as busy.
 const WAITING: usize = 1024;
@@ -54,6 +59,14 @@ struct Effects {
 /// An error that several callers hear of.
 type Fault = Arc<dyn Error + Send + Sync>;
 
+/// What the writer writes to.
+#[derive(Debug)]
+pub(crate) struct Files {
+    pub(crate) connection: Connection,
+    pub(crate) mark: Mark,
+    pub(crate) checkpointer: Checkpointer,
+}
+
 /// Runs within the transaction; what it returns runs after the commit, with its result.
 type Command = Box<dyn FnOnce(&mut Tx<'_>) -> Reply + Send>;
 type Reply = Box<dyn FnOnce(Result<(), &Fault>) + Send>;
@@ -73,7 +86,7 @@ pub(crate) struct Signals {
 
 impl Writer {
     pub(crate) fn start(
-        connection: Connection,
+        files: Files,
         clock: Arc<dyn Clock>,
         rng: Rng,
         signals: Signals,
@@ -81,7 +94,7 @@ impl Writer {
         let (commands, waiting) = mpsc::channel(WAITING);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || run(&connection, waiting, clock.as_ref(), rng, &signals))?;
+            .spawn(move || run(files, waiting, clock.as_ref(), rng, &signals))?;
         Ok(Self { commands: Some(commands), thread: Some(thread) })
     }
 
@@ -145,14 +158,14 @@ where
     let (answer, answered) = oneshot::channel();
     let command: Command = Box::new(move |tx| {
         let result = in_savepoint(tx, command).unwrap_or_else(|fault| {
-            let result = Err(storage(Arc::clone(&fault)).into());
+            let result = Err(shared(&fault).into());
             tx.effects.fault = Some(fault);
             result
         });
         Box::new(move |committed| {
             let result = match committed {
                 Ok(()) => result,
-                Err(fault) => Err(storage(Arc::clone(fault)).into()),
+                Err(fault) => Err(shared(fault).into()),
             };
             // Nobody waits any more when the caller went away; the write stands all the same.
             drop(answer.send(result));
@@ -197,13 +210,15 @@ where
 }
 
 fn run(
-    db: &Connection,
+    Files { connection, mut mark, mut checkpointer }: Files,
     mut waiting: mpsc::Receiver<Command>,
     clock: &dyn Clock,
     mut rng: Rng,
     signals: &Signals,
 ) {
+    let db = &connection;
     while let Some(first) = waiting.blocking_recv() {
+        let changes = db.total_changes();
         let mut effects = Effects::default();
         if let Err(error) = db.execute_batch("BEGIN IMMEDIATE") {
             effects.fault = Some(Arc::new(error));
@@ -217,9 +232,15 @@ fn run(
             next = if replies.len() < COMMITTED_TOGETHER { waiting.try_recv().ok() } else { None };
         }
         let committed = match effects.fault {
-            None => db.execute_batch("COMMIT").map_err(|error| Arc::new(error) as Fault),
+            None => commit(db, changes).map_err(|error| Arc::new(error) as Fault),
             Some(fault) => Err(fault),
         };
+        if let Ok(Some(commits)) = committed
+            // The commit itself is on disk, and is not taken back: only the mark lags, until the next one.
+            && let Err(error) = mark.raise(commits)
+        {
+            tracing::error!(%error, "the high-water mark could not be raised");
+        }
         if let Err(fault) = &committed {
             tracing::error!(error = fault as &dyn Error, commands = replies.len(), "a transaction failed");
             if !db.is_autocommit()
@@ -229,7 +250,7 @@ fn run(
             }
         }
         for reply in replies {
-            reply(committed.as_ref().copied());
+            reply(committed.as_ref().map(drop));
         }
         if committed.is_ok() {
             for render in effects.changed {
@@ -240,16 +261,61 @@ fn run(
                 signals.claimable.notify_waiters();
             }
         }
+        checkpointer.after_commit(db);
     }
-    // A database that was closed in order is one file: what is copied then is whole.
-    if let Err(error) = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
-        tracing::warn!(%error, "the write-ahead log could not be folded in; the next start does it");
-    }
+    checkpointer.end(db);
+}
+
+/// Commits, and counts that if anything was changed since `changes` was read. Returns the new count.
+fn commit(db: &Connection, changes: u64) -> rusqlite::Result<Option<u64>> {
+    let counted = if db.total_changes() == changes {
+        None
+    } else {
+        Some(
+            db.prepare_cached("UPDATE queue SET commits = commits + 1 RETURNING commits")?
+                .query_row([], |row| row.get(0))?,
+        )
+    };
+    db.execute_batch("COMMIT")?;
+    Ok(counted)
 }
 
 /// Any fault of the storage, as the queue's callers see it.
 pub(crate) fn storage(error: impl Error + Send + Sync + 'static) -> QueueError {
-    QueueError::Storage(Box::new(error))
+    kind(&error).unwrap_or(Kind::Other).of(Box::new(error))
+}
+
+fn shared(fault: &Fault) -> QueueError {
+    kind(fault.as_ref()).unwrap_or(Kind::Other).of(Box::new(Arc::clone(fault)))
+}
+
+/// What sort of fault callers can tell apart.
+enum Kind {
+    NoSpace,
+    Damaged(String),
+    Other,
+}
+
+impl Kind {
+    fn of(self, error: Box<dyn Error + Send + Sync>) -> QueueError {
+        match self {
+            Self::NoSpace => QueueError::NoSpace(error),
+            Self::Damaged(what) => QueueError::Damaged { what },
+            Self::Other => QueueError::Storage(error),
+        }
+    }
+}
+
+/// Looks for SQLite's word among the causes.
+fn kind(error: &(dyn Error + 'static)) -> Option<Kind> {
+    if let Some(QueueError::Damaged { what }) = error.downcast_ref() {
+        return Some(Kind::Damaged(what.clone()));
+    }
+    let Some(sqlite) = error.downcast_ref::<rusqlite::Error>() else { return kind(error.source()?) };
+    if sqlite.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {
+        return Some(Kind::NoSpace);
+    }
+    integrity::what_is_damaged(sqlite).map(Kind::Damaged)
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -278,15 +344,43 @@ mod tests {
     use rusqlite::hooks::{AuthAction, AuthContext, Authorization, TransactionOperation};
 
     use super::*;
+    use crate::mark::Reached;
+
+    /// Derefs to its writer.
+    struct Notes {
+        writer: Option<Writer>,
+        folder: tempfile::TempDir,
+    }
+
+    impl std::ops::Deref for Notes {
+        type Target = Writer;
+
+        fn deref(&self) -> &Writer {
+            self.writer.as_ref().unwrap()
+        }
+    }
 
     /// A writer over a table of notes that `prepare` has had its hands on.
-    fn writer(prepare: impl FnOnce(&mut Connection)) -> Writer {
-        let mut connection = Connection::open_in_memory().unwrap();
-        connection.execute_batch("CREATE TABLE note (text TEXT NOT NULL CHECK (text <> 'wrong'))").unwrap();
+    fn writer(prepare: impl FnOnce(&mut Connection)) -> Notes {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notes.db");
+        let mut connection = Connection::open(&path).unwrap();
+        connection
+            .execute_batch(
+                "PRAGMA journal_mode = WAL;
+                CREATE TABLE queue (commits INTEGER NOT NULL);
+                INSERT INTO queue VALUES (0);
+                CREATE TABLE note (text TEXT NOT NULL CHECK (text <> 'wrong'))",
+            )
+            .unwrap();
         prepare(&mut connection);
+        let checkpointer = Checkpointer::start(&path, &mut connection).unwrap();
+        let mark = Mark::set(folder.path(), Reached { database: "notes".into(), commits: 0 }).unwrap();
+        let files = Files { connection, mark, checkpointer };
         let signals = Signals { changes: broadcast::channel(16).0, claimable: Arc::new(Notify::new()) };
         let clock = Arc::new(ManualClock::new(jiff::Timestamp::UNIX_EPOCH));
-        Writer::start(connection, clock, Rng::with_seed(1), signals).unwrap()
+        let writer = Writer::start(files, clock, Rng::with_seed(1), signals).unwrap();
+        Notes { writer: Some(writer), folder }
     }
 
     async fn note(writer: &Writer, text: &'static str) -> Result<(), QueueError> {
@@ -414,17 +508,36 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_sent_before_the_end_is_written_before_the_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("notes.db");
-        let connection = Connection::open(&file).unwrap();
-        connection.execute_batch("CREATE TABLE note (text TEXT NOT NULL)").unwrap();
-        let signals = Signals { changes: broadcast::channel(16).0, claimable: Arc::new(Notify::new()) };
-        let clock = Arc::new(ManualClock::new(jiff::Timestamp::UNIX_EPOCH));
-        let writer = Writer::start(connection, clock, Rng::with_seed(1), signals).unwrap();
+        let mut writer = writer(|_| ());
         let (command, answer) =
             package(|tx: &mut Tx<'_>| tx.db.execute("INSERT INTO note VALUES ('a')", []).map_err(storage));
         assert!(writer.commands.as_ref().unwrap().try_send(command).is_ok());
-        drop(writer);
+        writer.writer = None;
         assert_eq!(answer.await.unwrap().unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn the_mark_follows_every_commit_that_changed_something_before_anybody_is_answered() {
+        let writer = writer(|_| ());
+        for commits in 1..=3 {
+            assert!(note(&writer, "a").await.is_ok());
+            assert_eq!(Mark::read(writer.folder.path()).unwrap().unwrap().commits, commits);
+            assert_eq!(notes(&writer).await.len() as u64, commits);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_log_stays_short_however_much_is_written() {
+        let writer = writer(|_| ());
+        let log = writer.folder.path().join("notes.db-wal");
+        for _ in 0..1_000 {
+            let text = "x".repeat(60_000);
+            let written = writer.run(move |tx| {
+                tx.db.execute("INSERT INTO note VALUES (?1)", [text]).map(drop).map_err(storage)
+            });
+            written.await.unwrap();
+        }
+        let length = std::fs::metadata(log).unwrap().len();
+        assert!(length < 16 << 20, "60 MB were written, and {length} bytes are in the log");
     }
 }

@@ -1,10 +1,13 @@
 //! One attempt, from top to bottom, of a lease that somebody claimed.
 
-use std::path::Path;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lastframe_core::ports::{Job, LeaseError, Run, RunEvent, Stop};
 use lastframe_core::{Failure, HandBack, Lease, Outcome, Output, Phase, Progress, Status};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -14,7 +17,7 @@ use crate::{Worker, error_chain};
 
 /// How a run came to its end by itself.
 enum Ended {
-    Finished { file: std::path::PathBuf, output: Output },
+    Finished { file: PathBuf, output: Output },
     Failed(Failure),
     Throttled { until: jiff::Timestamp },
 }
@@ -52,14 +55,20 @@ pub(crate) async fn attempt(worker: &Worker, lease: Lease, hand_back: &Cancellat
         Ended::Finished { file, mut output } => {
             vitals.send_modify(|vitals| vitals.progress = vitals.progress.in_phase(Phase::Uploading));
             output.key = output_key(&lease, &file);
-            match heartbeat.during(&watched, worker.outputs.put(&output.key, &file)).await {
-                Ok(Ok(())) => {
+            let store = async {
+                let sha256 = sha256(file.clone()).await?;
+                worker.outputs.put(&output.key, &file).await?;
+                Ok(sha256)
+            };
+            match heartbeat.during(&watched, store).await {
+                Ok(Ok(sha256)) => {
+                    output.sha256 = sha256;
                     // The file is taken; what made it is free for the next render before this one counts as done.
                     run.stop(Stop::Detach).await;
                     let key = output.key.clone();
                     conclude(worker, &lease, Outcome::Succeeded(output), Some(&key)).await;
                 }
-                Ok(Err(error)) => {
+                Ok(Err::<_, io::Error>(error)) => {
                     let message = format!("the output could not be stored: {}", error_chain(&error));
                     let failure = Failure::new("output_not_stored", message, true);
                     conclude(worker, &lease, Outcome::Failed(failure), Some(&output.key)).await;
@@ -117,6 +126,17 @@ async fn follow(run: &mut dyn Run, vitals: &watch::Sender<Vitals>) -> Ended {
 fn output_key(lease: &Lease, file: &Path) -> String {
     let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or("bin");
     format!("{}/{}.{extension}", lease.render.id, lease.render.leases)
+}
+
+/// The digest that tells, for as long as the output lives, whether its bytes are still what was verified. In hex.
+async fn sha256(file: PathBuf) -> io::Result<String> {
+    tokio::task::spawn_blocking(move || {
+        let mut digest = Sha256::new();
+        io::copy(&mut File::open(file)?, &mut digest)?;
+        Ok(format!("{:x}", digest.finalize()))
+    })
+    .await
+    .map_err(io::Error::other)?
 }
 
 async fn interrupted(

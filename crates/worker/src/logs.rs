@@ -26,7 +26,13 @@ impl Logs {
     /// Where the log of an attempt is, whether or not it exists.
     #[must_use]
     pub fn path(&self, render: RenderId, attempt: u32) -> PathBuf {
-        self.folder.join(render.to_string()).join(format!("{attempt}.log"))
+        self.folder(render).join(format!("{attempt}.log"))
+    }
+
+    /// Where the logs of all its attempts are, if there are any.
+    #[must_use]
+    pub fn folder(&self, render: RenderId) -> PathBuf {
+        self.folder.join(render.to_string())
     }
 
     /// Wall time.

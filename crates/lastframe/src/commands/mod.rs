@@ -1,5 +1,7 @@
 //! What a person types.
 
+mod database;
+mod queue;
 mod renders;
 mod serve;
 mod site;
@@ -43,7 +45,7 @@ enum Command {
     #[command(subcommand)]
     Site(site::Site),
     /// Submit a render, follow it, and fetch its video
-    #[command(after_help = exit::TEACH)]
+    #[command(after_help = format!("{}\n\n{}", renders::EXAMPLES, exit::TEACH))]
     Render(Box<renders::Submit>),
     /// Show one render
     Show(renders::Show),
@@ -53,8 +55,26 @@ enum Command {
     Cancel(renders::Cancel),
     /// Queue a failed or cancelled render again
     Retry(renders::Retry),
+    /// Queue many failed renders again
+    #[command(after_help = queue::REDRIVE_EXAMPLES)]
+    Redrive(queue::Redrive),
+    /// Look at, pause, resume and drain the queue
+    #[command(subcommand, after_help = queue::QUEUE_EXAMPLES)]
+    Queue(queue::Queue),
+    /// Look at, pause and resume a group
+    #[command(subcommand, after_help = queue::GROUP_EXAMPLES)]
+    Group(queue::Group),
+    /// Say what tenants get of the machine
+    #[command(subcommand, after_help = queue::TENANT_EXAMPLES)]
+    Tenant(queue::Tenant),
     /// Print what the attempts of a render said
     Logs(renders::Logs),
+    /// Look for damage in the data folder
+    Check(database::Check),
+    /// Copy the database, also while a server runs
+    Backup(database::Backup),
+    /// Put a backup in the place of the database
+    Restore(database::Restore),
     /// Run a program and let nothing of it outlive its use (used by the server itself)
     #[command(name = SUPERVISE, hide = true)]
     Supervise {
@@ -125,7 +145,14 @@ pub fn main() -> ExitCode {
             Command::List(list) => list.run().await,
             Command::Cancel(cancel) => cancel.run().await,
             Command::Retry(retry) => retry.run().await,
+            Command::Redrive(redrive) => redrive.run().await,
+            Command::Queue(queue) => queue.run().await,
+            Command::Group(group) => group.run().await,
+            Command::Tenant(tenant) => tenant.run().await,
             Command::Logs(logs) => logs.run().await,
+            Command::Check(check) => check.run().await,
+            Command::Backup(backup) => backup.run().await,
+            Command::Restore(restore) => restore.run().await,
             Command::Supervise { .. } => Ok(Exit::Done),
         }
     });

@@ -19,6 +19,13 @@ use crate::http::{Accepted, RenderPage, RenderView};
 /// How often a render that is followed is looked at.
 const LOOK: Duration = Duration::from_millis(250);
 
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  lastframe render remotion-app main --props '{\"text\":\"Hello\"}' -o out/hello.mp4
+  lastframe render remotion-app main --props props.json --codec gif --frames 0-59 -o out/hello.gif
+  lastframe render remotion-app main --group customer-7 --set queue.onFailure=block --detach
+  lastframe render remotion-app main --set queue.runAt=2027-01-01T00:00:00Z --detach";
+
 #[derive(Args, Debug)]
 pub(super) struct Submit {
     /// The site, by the name it was added under
@@ -192,6 +199,9 @@ fn describe_state(render: &RenderView) -> String {
                 Some(Blocked::Delayed { run_at }) => format!(", not before {run_at}"),
                 Some(Blocked::Group { render_id }) => format!(", after {render_id} of its group"),
                 Some(Blocked::GroupPaused) => ", its group is paused".into(),
+                Some(Blocked::TenantPaused) => ", its tenant is paused".into(),
+                Some(Blocked::QueuePaused) => ", the queue is paused".into(),
+                Some(Blocked::TenantLimit) => ", its tenant has as many under way as it may".into(),
                 Some(Blocked::GroupHeld { render_id }) => {
                     format!(", its group is held by {render_id}, which failed")
                 }

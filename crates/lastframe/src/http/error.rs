@@ -1,10 +1,12 @@
 //! The one table from what went wrong to what is answered: `application/problem+json` (RFC 9457).
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lastframe_core::FieldError;
-use lastframe_core::ports::{ControlError, QueueError, RemoveSiteError, SubmitError};
+use lastframe_core::ports::{ControlError, QueueError, RemoveSiteError, SteerError};
 use lastframe_core::props::BodyError;
 use serde::{Deserialize, Serialize};
 
@@ -55,12 +57,18 @@ pub(crate) enum ApiError {
     Invalid(Vec<FieldError>),
     #[error("{0}")]
     Conflict(String),
+    #[error("{0}")]
+    Unsupported(String),
     #[error("the output is not there: the render is {0}")]
     NoOutput(lastframe_core::Status),
     #[error("this Idempotency-Key was used for another request")]
     KeyReused,
     #[error("too much is being submitted at once; try again")]
     Busy,
+    #[error("the server's disk is full: nothing was accepted or changed")]
+    NoSpace,
+    #[error("{0}, and is not used; the server's log says more")]
+    Damaged(String),
     #[error("{0}")]
     Bundle(BundleError),
     #[error("something failed inside; it is in the server's log")]
@@ -88,9 +96,12 @@ impl ApiError {
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
             Self::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request"),
             Self::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
+            Self::Unsupported(_) => (StatusCode::NOT_IMPLEMENTED, "unsupported"),
             Self::NoOutput(_) => (StatusCode::CONFLICT, "no_output"),
             Self::KeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+            Self::NoSpace => (StatusCode::INSUFFICIENT_STORAGE, "no_space"),
+            Self::Damaged(_) => (StatusCode::INTERNAL_SERVER_ERROR, "damaged"),
             Self::Bundle(BundleError::Storage(_)) | Self::Internal(_) => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "internal")
             }
@@ -105,6 +116,8 @@ impl ApiError {
                 Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\"")))
             }
             Self::Busy => Some((header::RETRY_AFTER, HeaderValue::from_static("1"))),
+            // Somebody has to make room first.
+            Self::NoSpace => Some((header::RETRY_AFTER, HeaderValue::from_static("60"))),
             _ => None,
         }
     }
@@ -153,16 +166,15 @@ impl From<QueueError> for ApiError {
     fn from(error: QueueError) -> Self {
         match error {
             QueueError::Busy => Self::Busy,
+            QueueError::NoSpace(cause) => {
+                tracing::error!(error = %cause, "the disk is full");
+                Self::NoSpace
+            }
+            QueueError::Damaged { .. } => {
+                tracing::error!(%error, "something in the database is damaged; `lastframe check` looks for more");
+                Self::Damaged(error.to_string())
+            }
             QueueError::Storage(_) => Self::Internal(error.into()),
-        }
-    }
-}
-
-impl From<SubmitError> for ApiError {
-    fn from(error: SubmitError) -> Self {
-        match error {
-            SubmitError::KeyReused => Self::KeyReused,
-            SubmitError::Queue(error) => error.into(),
         }
     }
 }
@@ -173,6 +185,15 @@ impl From<ControlError> for ApiError {
             ControlError::NotFound => Self::NotFound("render"),
             ControlError::Illegal(error) => Self::Conflict(error.to_string()),
             ControlError::Queue(error) => error.into(),
+        }
+    }
+}
+
+impl From<SteerError> for ApiError {
+    fn from(error: SteerError) -> Self {
+        match error {
+            SteerError::Unsupported(_) => Self::Unsupported(error.to_string()),
+            SteerError::Queue(error) => error.into(),
         }
     }
 }
@@ -189,12 +210,42 @@ impl From<RemoveSiteError> for ApiError {
 
 impl From<BundleError> for ApiError {
     fn from(error: BundleError) -> Self {
-        Self::Bundle(error)
+        match error {
+            BundleError::Storage(error) if is_full(&error) => error.into(),
+            error => Self::Bundle(error),
+        }
     }
 }
 
 impl From<std::io::Error> for ApiError {
     fn from(error: std::io::Error) -> Self {
+        if is_full(&error) {
+            tracing::error!(%error, "the disk is full");
+            return Self::NoSpace;
+        }
         Self::Internal(error.into())
+    }
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}
+
+/// What any route may answer, as the description of the API has it.
+impl utoipa::IntoResponses for ApiError {
+    fn responses() -> BTreeMap<String, utoipa::openapi::RefOr<utoipa::openapi::Response>> {
+        use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
+        let problem = |description: &str| {
+            let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+            ResponseBuilder::new()
+                .description(description)
+                .content("application/problem+json", content)
+                .build()
+                .into()
+        };
+        let refused = "Refused: `code` says why, and `errors` what is wrong with which field";
+        let failed = "Failed: the queue is `busy` (503), the server's disk has `no_space` (507), a record is `damaged` and \
+                      not used (500), or the fault is `internal` to the server (500)";
+        BTreeMap::from([("4XX".into(), problem(refused)), ("5XX".into(), problem(failed))])
     }
 }

@@ -11,7 +11,7 @@ use lastframe_core::RenderId;
 use lastframe_core::ports::Changes;
 
 use super::renders::{owned, view};
-use super::{Api, ApiError, Path, Problem};
+use super::{Api, ApiError, Path};
 use crate::identity::{Caller, Scope};
 
 /// Follow a render
@@ -23,7 +23,7 @@ use crate::identity::{Caller, Scope};
     params(("id" = String, Path, description = "The render's id")),
     responses(
         (status = 200, description = "A stream that ends with the render", body = String, content_type = "text/event-stream"),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+        ApiError,
     )
 )]
 pub(super) async fn events(

@@ -3,7 +3,6 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use lastframe_core::ports::Filter;
 use serde_json::{Value, json};
 
 use super::Api;
@@ -23,7 +22,7 @@ pub(super) async fn readyz(State(api): State<Api>) -> (StatusCode, Json<Value>) 
     if api.stopping.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "stopping"})));
     }
-    match api.queue.list(Filter { limit: 1, ..Filter::default() }).await {
+    match api.queue.overview().await {
         Ok(_) => (StatusCode::OK, Json(json!({"status": "ready"}))),
         Err(error) => {
             tracing::error!(%error, "not ready: the queue does not answer");

@@ -1,11 +1,14 @@
 //! The API: one router over the ports. `openapi.json` is made from the handlers themselves.
 
+mod control;
 mod error;
 mod events;
 mod health;
 mod output;
 mod renders;
 mod sites;
+mod submit;
+mod tenants;
 mod view;
 
 use std::sync::Arc;
@@ -33,7 +36,9 @@ use crate::config::Config;
 use crate::identity::{Caller, Identity, Scope};
 use crate::sites::Sites;
 
+pub(crate) use self::control::{GroupView, QueueView, RedriveRequest, Redriven};
 pub(crate) use self::error::{ApiError, Problem};
+pub(crate) use self::tenants::{Settings, TenantView, Tenants};
 pub(crate) use self::view::{Accepted, RenderPage, RenderView};
 
 /// What every handler may use.
@@ -61,6 +66,7 @@ pub(crate) struct Api {
     ),
     tags(
         (name = "renders", description = "Submit, follow, fetch"),
+        (name = "queue", description = "Pauses, shares of the machine, another go at what failed"),
         (name = "sites", description = "Bundled Remotion projects"),
         (name = "server", description = "The server itself"),
     ),
@@ -81,13 +87,23 @@ impl utoipa::Modify for BearerTokens {
 /// All routes.
 pub(crate) fn router(api: Api) -> Router {
     let (router, openapi) = OpenApiRouter::with_openapi(Description::openapi())
-        .routes(routes!(renders::submit, renders::list))
+        .routes(routes!(submit::submit, renders::list))
+        .routes(routes!(submit::submit_batch))
         .routes(routes!(renders::get))
         .routes(routes!(renders::cancel))
         .routes(routes!(renders::retry))
-        .routes(routes!(renders::submit_still))
-        .routes(routes!(renders::enqueue))
-        .routes(routes!(renders::enqueue_in_stage))
+        .routes(routes!(submit::submit_still))
+        .routes(routes!(submit::enqueue))
+        .routes(routes!(submit::enqueue_in_stage))
+        .routes(routes!(control::redrive))
+        .routes(routes!(control::group))
+        .routes(routes!(control::pause_group))
+        .routes(routes!(control::resume_group))
+        .routes(routes!(control::queue))
+        .routes(routes!(control::pause_queue))
+        .routes(routes!(control::resume_queue))
+        .routes(routes!(tenants::list))
+        .routes(routes!(tenants::get, tenants::put))
         .routes(routes!(events::events))
         .routes(routes!(output::output))
         .routes(routes!(output::log))

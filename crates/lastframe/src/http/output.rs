@@ -2,8 +2,8 @@
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use lastframe_core::ports::Location;
 use lastframe_core::request::DownloadBehavior;
 use lastframe_core::{Output, RenderRequest};
@@ -12,28 +12,36 @@ use tower::ServiceExt as _;
 use tower_http::services::ServeFile;
 
 use super::renders::owned;
-use super::{Api, ApiError, Path, Problem, Query};
+use super::{Api, ApiError, Path, Query};
 use crate::identity::{Caller, Scope};
+use crate::{digest, percent};
 
 /// Fetch the output
 ///
-/// Ranges and conditional requests work.
+/// Ranges and conditional requests work. `Repr-Digest` (RFC 9530) and `ETag` are the SHA-256 of the whole file as it
+/// was verified: compare, and a file that was damaged since cannot pass for a good one.
 #[utoipa::path(
     get, path = "/v1/renders/{id}/output", tag = "renders", security(("token" = [])),
     params(("id" = String, Path, description = "The render's id")),
     responses(
-        (status = 200, description = "The file", body = Vec<u8>, content_type = "video/mp4"),
+        (
+            status = 200, description = "The file", body = Vec<u8>, content_type = "video/mp4",
+            headers(
+                ("Repr-Digest" = String, description = "`sha-256=:BASE64:`, of the whole file also where a part is sent"),
+                ("ETag" = String, description = "The same in hex"),
+            )
+        ),
         (status = 206, description = "The part asked for", body = Vec<u8>, content_type = "video/mp4"),
         (status = 304, description = "It has not changed"),
         (status = 416, description = "The file has no such part"),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+        ApiError,
     )
 )]
 pub(super) async fn output(
     State(api): State<Api>,
     caller: Caller,
     Path(id): Path<String>,
-    request: Request,
+    mut request: Request,
 ) -> Result<Response, ApiError> {
     caller.need(Scope::RendersRead)?;
     let render = owned(&api, &caller, &id).await?;
@@ -42,6 +50,13 @@ pub(super) async fn output(
         tracing::warn!(render.id = %render.id, key = output.key, "the output of a succeeded render is gone");
         return Err(ApiError::OutputGone);
     };
+    let tag =
+        HeaderValue::from_str(&format!("\"{}\"", output.sha256)).ok().filter(|_| !output.sha256.is_empty());
+    if has_it(request.headers_mut(), tag.as_ref()) {
+        return Ok(
+            (StatusCode::NOT_MODIFIED, AppendHeaders(tag.map(|tag| (header::ETAG, tag)))).into_response()
+        );
+    }
     let asked_for = api.queue.request(render.id).await?.unwrap_or_default();
     let Ok(served) = ServeFile::new(file).oneshot(request).await;
     if served.status() == StatusCode::RANGE_NOT_SATISFIABLE {
@@ -56,10 +71,31 @@ pub(super) async fn output(
     if let Ok(disposition) = HeaderValue::from_str(&disposition(&asked_for, &output)) {
         headers.insert(header::CONTENT_DISPOSITION, disposition);
     }
+    if let Some(tag) = tag {
+        headers.insert(header::ETAG, tag);
+    }
+    if let Some(digest) =
+        digest::of_hex(&output.sha256).and_then(|digest| HeaderValue::from_str(&digest).ok())
+    {
+        headers.insert(digest::REPR_DIGEST, digest);
+    }
     // It is somebody's site that drew this: no browser may take it for anything but what it is.
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     Ok(response)
+}
+
+/// Whether the client has the file already. Takes away what does not hold together with its other conditions (RFC 9110,
+/// section 13.2.2).
+fn has_it(headers: &mut HeaderMap, tag: Option<&HeaderValue>) -> bool {
+    // A part of another file is no use. A date in its place is never sure enough.
+    if headers.remove(header::IF_RANGE).is_some_and(|known| Some(&known) != tag) {
+        headers.remove(header::RANGE);
+    }
+    let Some(known) = headers.remove(header::IF_NONE_MATCH) else { return false };
+    headers.remove(header::IF_MODIFIED_SINCE);
+    let (Ok(known), Some(tag)) = (known.to_str(), tag) else { return false };
+    known.split(',').map(str::trim).any(|known| known == "*" || known.trim_start_matches("W/") == tag)
 }
 
 /// How a browser takes the file, and what it calls it (RFC 6266).
@@ -76,15 +112,7 @@ fn disposition(request: &RenderRequest, output: &Output) -> String {
         .chars()
         .map(|c| if c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '%') || c == ' ' { c } else { '_' })
         .collect();
-    let mut encoded = String::new();
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    format!("{how}; filename=\"{ascii}\"; filename*=UTF-8''{encoded}")
+    format!("{how}; filename=\"{ascii}\"; filename*=UTF-8''{}", percent::encode(name))
 }
 
 /// Which log.
@@ -103,7 +131,7 @@ pub(super) struct LogQuery {
     params(("id" = String, Path, description = "The render's id"), LogQuery),
     responses(
         (status = 200, description = "The log", body = String, content_type = "text/plain"),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+        ApiError,
     )
 )]
 pub(super) async fn log(
@@ -137,6 +165,8 @@ pub(super) async fn log(
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderName;
+
     use super::*;
 
     #[test]
@@ -144,6 +174,7 @@ mod tests {
         let output = Output {
             key: "id/1.mp4".into(),
             size_in_bytes: 1,
+            sha256: String::new(),
             content_type: "video/mp4".into(),
             frame_count: None,
             width: None,
@@ -164,5 +195,26 @@ mod tests {
             "inline; filename=\"x_; b=_y__\"; filename*=UTF-8''x%22%3B%20b%3D%22y%0D%0A"
         );
         assert_eq!(named("片.mp4"), "inline; filename=\"_.mp4\"; filename*=UTF-8''%E7%89%87.mp4");
+    }
+
+    #[test]
+    fn a_client_that_has_the_file_gets_it_again_only_where_it_asks_for_another() {
+        let tag = HeaderValue::from_static("\"abc\"");
+        let asked = |given: &[(&'static str, &'static str)]| {
+            let mut headers: HeaderMap = given
+                .iter()
+                .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+                .collect();
+            (has_it(&mut headers, Some(&tag)), headers.contains_key("range"))
+        };
+        for known in ["\"abc\"", "W/\"abc\"", "\"x\", \"abc\"", "*"] {
+            assert!(asked(&[("if-none-match", known)]).0, "{known}");
+        }
+        for other in ["\"abd\"", "abc", ""] {
+            assert!(!asked(&[("if-none-match", other), ("if-modified-since", "now")]).0, "{other}");
+        }
+        assert!(asked(&[("range", "bytes=0-1"), ("if-range", "\"abc\"")]).1);
+        assert!(!asked(&[("range", "bytes=0-1"), ("if-range", "\"abd\"")]).1);
+        assert!(!asked(&[("range", "bytes=0-1"), ("if-range", "Tue, 24 Nov 2026 00:00:00 GMT")]).1);
     }
 }

@@ -1,239 +1,15 @@
-//! Submit, look, cancel, retry.
+//! Look, cancel, retry.
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use lastframe_core::ports::{Filter, IdempotencyKey, NewRender};
-use lastframe_core::site::Composition;
-use lastframe_core::{FieldError, Kind, Render, RenderId, RenderRequest, Status};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
+use lastframe_core::ports::Filter;
+use lastframe_core::{FieldError, Render, RenderId, Status};
+use serde::Deserialize;
 
-use super::{Accepted, Api, ApiError, Body, Path, Problem, Query, RenderPage, RenderView};
+use super::{Api, ApiError, Path, Query, RenderPage, RenderView};
 use crate::identity::{Caller, Scope};
-
-/// The longest `Idempotency-Key`, in bytes.
-const LONGEST_KEY: usize = 256;
-
-/// Submit a render
-///
-/// It is on disk when this answers.
-#[utoipa::path(
-    post, path = "/v1/renders", tag = "renders", security(("token" = [])),
-    params(("Idempotency-Key" = Option<String>, Header, description = "Sending the same body again under the same key submits nothing new")),
-    request_body = RenderRequest,
-    responses(
-        (status = 202, description = "Accepted", body = Accepted, headers(("Location" = String, description = "The render"))),
-        (status = 200, description = "What would have been accepted, for `dryRun`", body = DryRun),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Not accepted", body = Problem, content_type = "application/problem+json"),
-    )
-)]
-pub(super) async fn submit(
-    State(api): State<Api>,
-    caller: Caller,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    submitted(&api, &caller, &headers, &body, Kind::Media).await
-}
-
-/// Submit a still
-#[utoipa::path(
-    post, path = "/v1/stills", tag = "renders", security(("token" = [])),
-    params(("Idempotency-Key" = Option<String>, Header, description = "Sending the same body again under the same key submits nothing new")),
-    request_body = RenderRequest,
-    responses(
-        (status = 202, description = "Accepted", body = Accepted, headers(("Location" = String, description = "The render"))),
-        (status = 200, description = "What would have been accepted, for `dryRun`", body = DryRun),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Not accepted", body = Problem, content_type = "application/problem+json"),
-    )
-)]
-pub(super) async fn submit_still(
-    State(api): State<Api>,
-    caller: Caller,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    submitted(&api, &caller, &headers, &body, Kind::Still).await
-}
-
-async fn submitted(
-    api: &Api,
-    caller: &Caller,
-    headers: &HeaderMap,
-    body: &Body,
-    kind: Kind,
-) -> Result<Response, ApiError> {
-    caller.need(Scope::RendersWrite)?;
-    let key = idempotency_key(headers, body, kind)?;
-    let (render, ignored) =
-        match accept(api, caller, RenderRequest::parse(body.fields()?, kind)?, kind, key).await? {
-            Accept::Queued { render, ignored } => (render, ignored),
-            Accept::DryRun(answer) => return Ok(Json(answer).into_response()),
-        };
-    let location = format!("/v1/renders/{}", render.id);
-    let answer = Accepted { render: view(api, *render).await?, ignored };
-    Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(answer)).into_response())
-}
-
-/// The answer of `/enqueue`, in the words of Remotion's guide.
-#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Enqueued {
-    message: String,
-    message_id: String,
-    render_id: RenderId,
-}
-
-/// Submit a render the way of Remotion's guide
-///
-/// A body with `composition` is a render request. Any other JSON object is the `inputProps` of the configured site
-/// and composition. The content type does not matter.
-#[utoipa::path(
-    post, path = "/enqueue", tag = "renders", security(("token" = [])), request_body = Object,
-    responses(
-        (status = 200, description = "Accepted", body = Enqueued),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Not accepted", body = Problem, content_type = "application/problem+json"),
-    )
-)]
-pub(super) async fn enqueue(
-    State(api): State<Api>,
-    caller: Caller,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    caller.need(Scope::RendersWrite)?;
-    let key = idempotency_key(&headers, &body, Kind::Media)?;
-    let fields = body.fields()?;
-    let request = if fields.has("composition") {
-        RenderRequest::parse(fields, Kind::Media)?
-    } else {
-        let request = RenderRequest {
-            serve_url: api.config.enqueue_site.clone(),
-            composition: api.config.enqueue_composition.clone(),
-            input_props: Some(fields.into_props()?),
-            ..RenderRequest::default()
-        };
-        (request, Vec::new())
-    };
-    match accept(&api, &caller, request, Kind::Media, key).await? {
-        Accept::DryRun(answer) => Ok(Json(answer).into_response()),
-        Accept::Queued { render, .. } => Ok(Json(Enqueued {
-            message: format!("Message sent to the queue. MessageId: {}", render.id),
-            message_id: render.id.to_string(),
-            render_id: render.id,
-        })
-        .into_response()),
-    }
-}
-
-/// Submit a render the way of Remotion's guide, under its stage
-#[utoipa::path(
-    post, path = "/dev/enqueue", tag = "renders", security(("token" = [])), request_body = Object,
-    responses(
-        (status = 200, description = "Accepted", body = Enqueued),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Not accepted", body = Problem, content_type = "application/problem+json"),
-    )
-)]
-pub(super) async fn enqueue_in_stage(
-    api: State<Api>,
-    caller: Caller,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    enqueue(api, caller, headers, body).await
-}
-
-enum Accept {
-    Queued { render: Box<Render>, ignored: Vec<String> },
-    DryRun(Box<DryRun>),
-}
-
-/// What would have been queued.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct DryRun {
-    /// Always true.
-    dry_run: bool,
-    /// The version that the site stands for now.
-    site_version: String,
-    /// The composition, as it is with its default props.
-    composition: Composition,
-    /// The request as it was understood.
-    request: RenderRequest,
-    /// Options that only say where or how fast, and were left out.
-    ignored: Vec<String>,
-}
-
-/// Checks a request against what can be known before rendering, and queues it.
-async fn accept(
-    api: &Api,
-    caller: &Caller,
-    (request, ignored): (RenderRequest, Vec<String>),
-    kind: Kind,
-    key: Option<IdempotencyKey>,
-) -> Result<Accept, ApiError> {
-    let site = api.directory.site(&caller.tenant, &request.serve_url).await?.ok_or_else(|| {
-        ApiError::invalid(
-            "/serveUrl",
-            format!(
-                "there is no site `{}`: add it with `lastframe site add PROJECT --name {0}`",
-                request.serve_url
-            ),
-        )
-    })?;
-    let Some(composition) = site.composition(&request.composition) else {
-        let known: Vec<_> = site.compositions.iter().map(|composition| composition.id.as_str()).collect();
-        return Err(ApiError::invalid(
-            "/composition",
-            format!(
-                "the site `{}` has no composition `{}`; it has {}",
-                site.name,
-                request.composition,
-                known.join(", ")
-            ),
-        ));
-    };
-    let errors = request.check_against(composition, kind);
-    if !errors.is_empty() {
-        return Err(ApiError::Invalid(errors));
-    }
-    if request.dry_run == Some(true) {
-        let composition = composition.clone();
-        let answer = DryRun { dry_run: true, site_version: site.version, composition, request, ignored };
-        return Ok(Accept::DryRun(Box::new(answer)));
-    }
-    let new = NewRender {
-        kind,
-        site_version: site.version,
-        request,
-        default_max_attempts: api.config.max_attempts,
-    };
-    let submitted = api.queue.submit(&caller.tenant, vec![new], key).await?;
-    let render = submitted.renders.into_iter().next();
-    let render = render
-        .ok_or_else(|| ApiError::Internal(anyhow::anyhow!("a submit of one render answered with none")))?;
-    tracing::info!(render.id = %render.id, render.group, replayed = submitted.replayed, "render accepted");
-    Ok(Accept::Queued { render: Box::new(render), ignored })
-}
-
-fn idempotency_key(headers: &HeaderMap, body: &Body, kind: Kind) -> Result<Option<IdempotencyKey>, ApiError> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
-    let key =
-        value.to_str().ok().filter(|key| !key.is_empty() && key.len() <= LONGEST_KEY).ok_or_else(|| {
-            ApiError::invalid(
-                "",
-                format!("the header Idempotency-Key must have 1 to {LONGEST_KEY} visible ASCII characters"),
-            )
-        })?;
-    let body_hash = Sha256::new().chain_update(kind.as_str()).chain_update(&body.0).finalize().into();
-    Ok(Some(IdempotencyKey { key: key.to_owned(), body_hash }))
-}
 
 /// Which renders to list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -254,7 +30,7 @@ pub(super) struct ListQuery {
     get, path = "/v1/renders", tag = "renders", security(("token" = [])), params(ListQuery),
     responses(
         (status = 200, description = "A page", body = RenderPage),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+        ApiError,
     )
 )]
 pub(super) async fn list(
@@ -301,7 +77,7 @@ pub(super) async fn list(
     params(("id" = String, Path, description = "The render's id")),
     responses(
         (status = 200, description = "The render, with its attempts", body = RenderView),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+        ApiError,
     )
 )]
 pub(super) async fn get(
@@ -323,7 +99,7 @@ pub(super) async fn get(
     params(("id" = String, Path, description = "The render's id")),
     responses(
         (status = 202, description = "It is cancelled, or will be", body = RenderView),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+        ApiError,
     )
 )]
 pub(super) async fn cancel(
@@ -345,7 +121,7 @@ pub(super) async fn cancel(
     params(("id" = String, Path, description = "The render's id")),
     responses(
         (status = 202, description = "It is queued again", body = RenderView),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+        ApiError,
     )
 )]
 pub(super) async fn retry(

@@ -12,7 +12,7 @@ use lastframe_core::site::SiteVersion;
 use serde::Deserialize;
 use tokio::io::AsyncWriteExt as _;
 
-use super::{Api, ApiError, Path, Problem, Query};
+use super::{Api, ApiError, Path, Query};
 use crate::identity::{Caller, Scope};
 
 /// List sites
@@ -20,7 +20,7 @@ use crate::identity::{Caller, Scope};
     get, path = "/v1/sites", tag = "sites", security(("token" = [])),
     responses(
         (status = 200, description = "Each in its current version", body = Vec<SiteVersion>),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+        ApiError,
     )
 )]
 pub(super) async fn list(State(api): State<Api>, caller: Caller) -> Result<Json<Vec<SiteVersion>>, ApiError> {
@@ -34,7 +34,7 @@ pub(super) async fn list(State(api): State<Api>, caller: Caller) -> Result<Json<
     params(("name" = String, Path, description = "The site's name")),
     responses(
         (status = 200, description = "Its current version", body = SiteVersion),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+        ApiError,
     )
 )]
 pub(super) async fn get(
@@ -54,7 +54,7 @@ pub(super) async fn get(
     params(("name" = String, Path, description = "The site's name")),
     responses(
         (status = 204, description = "Gone"),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+        ApiError,
     )
 )]
 pub(super) async fn remove(
@@ -86,8 +86,7 @@ pub(super) struct VersionQuery {
     request_body(content = Vec<u8>, content_type = "application/gzip"),
     responses(
         (status = 201, description = "Taken in", body = SiteVersion),
-        (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
-        (status = "5XX", description = "Not taken in", body = Problem, content_type = "application/problem+json"),
+        ApiError,
     )
 )]
 pub(super) async fn add_version(

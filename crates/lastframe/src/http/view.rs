@@ -29,7 +29,7 @@ pub(crate) struct RenderView {
     /// What it is busy with, while rendering.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) phase: Option<Phase>,
-    /// Where it stands in its line, while queued; 1 is next. Counted up to 10,000.
+    /// Where it stands in its line, while queued; 1 is next. Counted up to 1,000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) position: Option<u32>,
     /// Why it cannot start even when a worker is free.
@@ -87,6 +87,9 @@ pub(crate) struct RenderView {
 pub(crate) struct OutputView {
     /// Media type.
     pub(crate) content_type: String,
+    /// SHA-256 of the bytes, in hex.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) sha256: String,
     /// Frames counted in the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) frame_count: Option<u32>,
@@ -198,6 +201,7 @@ impl From<Output> for OutputView {
     fn from(output: Output) -> Self {
         Self {
             content_type: output.content_type,
+            sha256: output.sha256,
             frame_count: output.frame_count,
             width: output.width,
             height: output.height,

@@ -1,5 +1,8 @@
 //! Who is asking: the built-in issuer of tokens, and the verifier of every request.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
 use anyhow::Context as _;
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
@@ -7,6 +10,7 @@ use lastframe_core::TenantId;
 use p256::ecdsa::SigningKey;
 use p256::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, EncodePublicKey as _, LineEnding};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::data::{ADMIN_TOKEN, DataFolder};
 
@@ -69,6 +73,18 @@ struct Claims {
 pub(crate) struct Identity {
     encoding: EncodingKey,
     decoding: DecodingKey,
+    /// Tokens whose signature was found good, by their SHA-256: a client sends the same one with every request, and
+    /// checking a signature takes longer than queueing a render.
+    known: Mutex<HashMap<[u8; 32], Known>>,
+}
+
+/// Tokens that are remembered; with more, all are forgotten and found good again.
+const MOST_KNOWN: usize = 1_000;
+
+struct Known {
+    caller: Caller,
+    /// Seconds since 1970.
+    expires: i64,
 }
 
 impl std::fmt::Debug for Identity {
@@ -89,6 +105,7 @@ impl Identity {
         let identity = Self {
             encoding: EncodingKey::from_ec_pem(pem.as_bytes())?,
             decoding: DecodingKey::from_ec_pem(public.as_bytes())?,
+            known: Mutex::default(),
         };
         let token = data.secret(ADMIN_TOKEN, || identity.admin_token(now))?;
         if identity.verify(token.trim(), now + RENEWED_BEFORE).is_none() {
@@ -99,6 +116,22 @@ impl Identity {
 
     /// Who the token speaks for; none when it is not good at `now`.
     pub(crate) fn verify(&self, token: &str, now: Timestamp) -> Option<Caller> {
+        let hash = Sha256::digest(token).into();
+        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known().get(&hash) {
+            return (now.as_second() < known.expires).then(|| known.caller.clone());
+        }
+        let (caller, expires) = self.decode(token)?;
+        let mut known = known();
+        if known.len() >= MOST_KNOWN {
+            known.clear();
+        }
+        known.insert(hash, Known { caller: caller.clone(), expires });
+        (now.as_second() < expires).then_some(caller)
+    }
+
+    /// Who a token with a good signature speaks for, and until when.
+    fn decode(&self, token: &str) -> Option<(Caller, i64)> {
         let mut validation = Validation::new(Algorithm::ES256);
         validation.set_issuer(&[ISSUER]);
         validation.set_audience(&[ISSUER]);
@@ -106,10 +139,8 @@ impl Identity {
         // The library would ask the system's clock; ours is injected.
         validation.validate_exp = false;
         let claims = jsonwebtoken::decode::<Claims>(token, &self.decoding, &validation).ok()?.claims;
-        (now.as_second() < claims.exp).then(|| Caller {
-            tenant: TenantId::new(claims.tenant),
-            scopes: claims.scope.split_whitespace().map(str::to_owned).collect(),
-        })
+        let scopes = claims.scope.split_whitespace().map(str::to_owned).collect();
+        Some((Caller { tenant: TenantId::new(claims.tenant), scopes }, claims.exp))
     }
 
     fn admin_token(&self, now: Timestamp) -> anyhow::Result<String> {

@@ -278,6 +278,7 @@ async fn the_description_of_the_api_names_every_route() {
     let paths: Vec<_> = described["paths"].as_object().unwrap().keys().cloned().collect();
     for path in [
         "/v1/renders",
+        "/v1/renders/batch",
         "/v1/renders/{id}",
         "/v1/renders/{id}/cancel",
         "/v1/renders/{id}/retry",
@@ -287,6 +288,15 @@ async fn the_description_of_the_api_names_every_route() {
         "/v1/stills",
         "/enqueue",
         "/dev/enqueue",
+        "/v1/redrive",
+        "/v1/groups/{group}",
+        "/v1/groups/{group}/pause",
+        "/v1/groups/{group}/resume",
+        "/v1/queue",
+        "/v1/queue/pause",
+        "/v1/queue/resume",
+        "/v1/tenants",
+        "/v1/tenants/{tenant}",
         "/v1/sites",
         "/v1/sites/{name}",
         "/v1/sites/{name}/versions",
@@ -295,6 +305,10 @@ async fn the_description_of_the_api_names_every_route() {
     ] {
         assert!(paths.contains(&path.to_owned()), "{path} is missing from {paths:?}");
     }
+    let submit = &described["paths"]["/v1/renders"]["post"];
+    let answers: Vec<_> = submit["responses"].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(answers, ["200", "202", "4XX", "5XX"]);
+    assert_eq!(submit["parameters"][0]["name"], "Idempotency-Key");
     let fields = &described["components"]["schemas"]["RenderRequest"]["properties"];
     assert!(fields["inputProps"].is_object() && fields["queue"].is_object(), "{fields}");
 }

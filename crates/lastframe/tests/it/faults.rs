@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::server::{Server, send_signal};
+use crate::server::{Server, command, send_signal};
 
 fn slow() -> Value {
     json!({"inputProps": {"frames": 30, "msPerFrame": 50}})
@@ -158,6 +158,11 @@ async fn a_lost_database_does_not_take_the_videos_with_it() {
     let log = data.path().join("lastframe.db-wal").metadata().map_or(0, |log| log.len());
     assert_eq!(log, 0, "a database that was closed in order is one file");
     std::fs::remove_file(data.path().join("lastframe.db")).unwrap();
+    let refused = command(data.path()).output().unwrap();
+    let why = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && why.contains("the database is gone"), "{why}");
+    // Who means it removes the mark as well.
+    std::fs::remove_file(data.path().join("high-water")).unwrap();
     let server = Server::on(data).await;
     assert_eq!(server.output_files().len(), 1);
     assert!(server.log().contains("outputs of a render that the queue does not know"));

@@ -4,6 +4,8 @@
 
 mod api;
 mod codecs;
+mod control;
+mod database;
 mod demo;
 mod faults;
 mod order;

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use lastframe_core::ManualClock;
+use lastframe_core::conformance::render;
 use lastframe_store::{OpenError, Options, Store};
 
-use crate::world::{World, render};
+use crate::world::World;
 
 async fn open(folder: &std::path::Path) -> Result<Store, OpenError> {
     Store::open(folder, Arc::new(ManualClock::new(jiff::Timestamp::UNIX_EPOCH)), Options::default()).await
@@ -15,8 +16,8 @@ async fn open(folder: &std::path::Path) -> Result<Store, OpenError> {
 async fn a_database_of_a_newer_version_is_refused_and_left_as_it_is() {
     let world = World::new().await;
     world.accept("ann", render("a")).await;
-    let folder = world.file().parent().unwrap().to_owned();
-    let sql = world.sql();
+    let folder = world.subject.file().parent().unwrap().to_owned();
+    let sql = world.subject.sql();
     let known: u32 = sql.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
     sql.pragma_update(None, "user_version", known + 1).unwrap();
     match open(&folder).await {
@@ -25,6 +26,7 @@ async fn a_database_of_a_newer_version_is_refused_and_left_as_it_is() {
     }
     let version: u32 = sql.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
     assert_eq!(version, known + 1);
+    sql.pragma_update(None, "user_version", known).unwrap();
 }
 
 #[tokio::test]
@@ -35,14 +37,14 @@ async fn what_is_no_database_is_refused() {
         "no database, however long this text is made to be ".repeat(50),
     )
     .unwrap();
-    assert!(matches!(open(folder.path()).await, Err(OpenError::Sqlite(_))));
+    assert!(matches!(open(folder.path()).await, Err(OpenError::Damaged { .. })));
     assert!(matches!(open(&folder.path().join("nowhere")).await, Err(OpenError::Sqlite(_))));
 }
 
 #[tokio::test]
 async fn what_is_written_is_on_disk_before_it_is_answered() {
     let world = World::new().await;
-    let sql = world.sql();
+    let sql = world.subject.sql();
     let journal: String = sql.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
     assert_eq!(journal, "wal");
     let a = world.accept("ann", render("a")).await;

@@ -90,21 +90,38 @@ pub struct LocalRenderer {
     logs: Logs,
 }
 
+/// How often the scratch space is emptied again, and after which wait.
+const EMPTYING: (u32, Duration) = (100, Duration::from_millis(50));
+
+/// Ends what sidecars of an earlier process have left running in `work`, and empties it. Returns how many processes there were.
+fn take_over(work: &Path) -> std::io::Result<usize> {
+    let (mut reaped, mut tries) = (0, EMPTYING.0);
+    loop {
+        reaped += supervise::reap(work)?;
+        match std::fs::remove_dir_all(work) {
+            // One that is just dying, or just beginning, shows no mark, and may still have put a file there.
+            Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty && tries > 0 => {
+                tries -= 1;
+                std::thread::sleep(EMPTYING.1);
+            }
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => break,
+        }
+    }
+    std::fs::create_dir_all(work)?;
+    Ok(reaped)
+}
+
 impl LocalRenderer {
     /// Takes the scratch folder over, empty, and gets rid of what a crash left running there.
     ///
     /// # Errors
     /// When the scratch folder cannot be emptied or written.
     pub fn new(options: Options, logs: Logs) -> std::io::Result<Self> {
-        let reaped = supervise::reap(&options.work)?;
+        let reaped = take_over(&options.work)?;
         if reaped > 0 {
             tracing::warn!(processes = reaped, "stopped what an earlier process had left running");
         }
-        match std::fs::remove_dir_all(&options.work) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        std::fs::create_dir_all(&options.work)?;
         Ok(Self { pool: Arc::new(Pool::new(options)?), logs })
     }
 

@@ -12,7 +12,6 @@ import net from 'node:net';
 import path from 'node:path';
 import { format, stripVTControlCharacters } from 'node:util';
 
-const PROTOCOL = 1;
 const { LASTFRAME_COMMAND_FD, LASTFRAME_EVENT_FD, LASTFRAME_RENDERER, LASTFRAME_BROWSER, TMPDIR } = process.env;
 // No business of the browser or of ffmpeg. LASTFRAME_SIDECAR stays: the worker knows all that belongs to us by it.
 for (const name of ['COMMAND_FD', 'EVENT_FD', 'RENDERER', 'BROWSER']) delete process.env[`LASTFRAME_${name}`];
@@ -494,9 +493,4 @@ setInterval(() => {
   send({ type: 'alive', rssInBytes: process.memoryUsage.rss(), browserRssInBytes });
 }, 1000);
 
-send({
-  type: 'ready',
-  remotionVersion: requireFromRenderer('./package.json').version,
-  nodeVersion: process.versions.node,
-  protocol: PROTOCOL,
-});
+send({ type: 'ready', remotionVersion: requireFromRenderer('./package.json').version });

@@ -1,10 +1,9 @@
 //! Somebody wants a render to stop.
 
-use lastframe_core::ports::{ControlError, Queue as _};
-use lastframe_core::render::{Event, IllegalTransition};
-use lastframe_core::{HandBack, Outcome, Progress, Render, RenderId, Status};
-
-use crate::world::{Asks as _, LEASE, LONG, World, is_lost, passing, render, succeeded};
+use super::{Asks as _, LEASE, LONG, World, is_lost, nobody, passing, render, succeeded};
+use crate::ports::ControlError;
+use crate::render::{Event, IllegalTransition};
+use crate::{HandBack, Outcome, Progress, Render, Status};
 
 async fn assert_cancelled(world: &World, render: &Render) {
     let cancelled = world.look(render.id).await;
@@ -13,28 +12,14 @@ async fn assert_cancelled(world: &World, render: &Render) {
     assert_eq!(cancelled.error.map(|error| error.name), Some("CancelledError".into()));
 }
 
-#[tokio::test]
-async fn a_queued_render_is_cancelled_at_once() {
-    let world = World::new().await;
+pub(super) async fn a_queued_render_is_cancelled_at_once(world: World) {
     let a = world.accept("ann", render("a")).await;
     assert_eq!(world.cancel(a.id).await.unwrap().status, Status::Cancelled);
     assert_cancelled(&world, &a).await;
     world.claims_nothing().await;
 }
 
-#[tokio::test]
-async fn a_delayed_render_is_cancelled_at_once_and_does_not_come_back_at_its_time() {
-    let world = World::new().await;
-    let a = world.accept("ann", render("a").not_before(world.now() + LONG)).await;
-    world.cancel(a.id).await.unwrap();
-    assert_cancelled(&world, &a).await;
-    world.pass(LONG).await;
-    world.claims_nothing().await;
-}
-
-#[tokio::test]
-async fn the_holder_of_a_rendering_one_is_asked_to_stop() {
-    let world = World::new().await;
+pub(super) async fn the_holder_of_a_rendering_one_is_asked_to_stop(world: World) {
     let a = world.accept("ann", render("a")).await;
     let lease = world.claims(&a).await;
     let extended = world.extend(a.id, &lease.token, Progress::START, None).await.unwrap();
@@ -50,9 +35,7 @@ async fn the_holder_of_a_rendering_one_is_asked_to_stop() {
     assert_eq!(world.outcomes(a.id).await, ["cancelled"]);
 }
 
-#[tokio::test]
-async fn a_holder_that_fails_instead_of_stopping_has_stopped() {
-    let world = World::new().await;
+pub(super) async fn a_holder_that_fails_instead_of_stopping_has_stopped(world: World) {
     let a = world.accept("ann", render("a")).await;
     let lease = world.claims(&a).await;
     world.cancel(a.id).await.unwrap();
@@ -60,9 +43,7 @@ async fn a_holder_that_fails_instead_of_stopping_has_stopped() {
     assert_cancelled(&world, &a).await;
 }
 
-#[tokio::test]
-async fn a_holder_that_hands_back_instead_of_stopping_has_stopped() {
-    let world = World::new().await;
+pub(super) async fn a_holder_that_hands_back_instead_of_stopping_has_stopped(world: World) {
     let a = world.accept("ann", render("a").in_group("g")).await;
     let b = world.accept("ann", render("b").in_group("g")).await;
     let lease = world.claims(&a).await;
@@ -73,37 +54,31 @@ async fn a_holder_that_hands_back_instead_of_stopping_has_stopped() {
     world.claims(&b).await;
 }
 
-#[tokio::test]
-async fn a_holder_that_was_done_already_has_succeeded() {
-    let world = World::new().await;
+pub(super) async fn a_holder_that_was_done_already_has_succeeded(world: World) {
     let a = world.accept("ann", render("a")).await;
     let lease = world.claims(&a).await;
     world.cancel(a.id).await.unwrap();
     assert_eq!(world.end(&lease, succeeded()).await, Status::Succeeded);
 }
 
-#[tokio::test]
-async fn a_holder_that_dies_after_it_was_asked_to_stop_has_stopped() {
-    for server_dies in [false, true] {
-        let mut world = World::new().await;
+pub(super) async fn a_holder_that_dies_after_it_was_asked_to_stop_has_stopped(mut world: World) {
+    for restarts in [false, true] {
         let a = world.accept("ann", render("a").in_group("g")).await;
         let b = world.accept("ann", render("b").in_group("g")).await;
         let lease = world.claims(&a).await;
         world.cancel(a.id).await.unwrap();
-        if server_dies {
+        if restarts {
             world.reopen().await;
         } else {
             world.pass(LEASE).await;
         }
         assert_cancelled(&world, &a).await;
         assert!(is_lost(world.finish(a.id, &lease.token, succeeded()).await));
-        world.claims(&b).await;
+        world.succeed(&world.claims(&b).await).await;
     }
 }
 
-#[tokio::test]
-async fn what_has_ended_cannot_be_cancelled() {
-    let world = World::new().await;
+pub(super) async fn what_has_ended_cannot_be_cancelled(world: World) {
     for (outcome, status) in [(succeeded(), Status::Succeeded), (Outcome::Cancelled, Status::Cancelled)] {
         let a = world.accept("ann", render("a")).await;
         world.end(&world.claims(&a).await, outcome).await;
@@ -116,13 +91,10 @@ async fn what_has_ended_cannot_be_cancelled() {
         }
         assert_eq!(world.look(a.id).await, before);
     }
-    let nobody = RenderId::generate(world.now(), &mut fastrand::Rng::with_seed(0));
-    assert!(matches!(world.cancel(nobody).await, Err(ControlError::NotFound)));
+    assert!(matches!(world.cancel(nobody()).await, Err(ControlError::NotFound)));
 }
 
-#[tokio::test]
-async fn a_cancelled_render_can_be_retried_and_is_not_asked_to_stop_again() {
-    let world = World::new().await;
+pub(super) async fn a_cancelled_render_can_be_retried_and_is_not_asked_to_stop_again(world: World) {
     let a = world.accept("ann", render("a")).await;
     let lease = world.claims(&a).await;
     world.cancel(a.id).await.unwrap();

@@ -3,15 +3,13 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use lastframe_core::ports::{ControlError, Queue as _};
-use lastframe_core::render::{Event, IllegalTransition};
-use lastframe_core::{Failure, Outcome, RenderId, Status};
 
-use crate::world::{Asks as _, LONG, RETRY, World, passing, render, succeeded};
+use super::{Asks as _, LONG, MOMENT, RETRY, World, nobody, passing, render, succeeded};
+use crate::ports::ControlError;
+use crate::render::{Event, IllegalTransition};
+use crate::{Failure, HandBack, Outcome, Status};
 
-#[tokio::test]
-async fn a_success_is_recorded_with_its_output() {
-    let mut world = World::new().await;
+pub(super) async fn a_success_is_recorded_with_its_output(mut world: World) {
     let a = world.accept("ann", render("a")).await;
     assert_eq!(world.end(&world.claims(&a).await, passing()).await, Status::Queued);
     world.pass(LONG).await;
@@ -23,9 +21,7 @@ async fn a_success_is_recorded_with_its_output() {
     assert_eq!((done.finished_at, done.attempt, done.leases), (Some(world.now()), 2, 2));
 }
 
-#[tokio::test]
-async fn a_fault_that_may_pass_is_tried_again_after_a_wait_that_grows() {
-    let world = World::new().await;
+pub(super) async fn a_fault_that_may_pass_is_tried_again_after_a_wait_that_grows(world: World) {
     let a = world.accept("ann", render("a").with_attempts(8)).await;
     for attempt in 1..8 {
         let lease = world.claims(&a).await;
@@ -35,21 +31,16 @@ async fn a_fault_that_may_pass_is_tried_again_after_a_wait_that_grows() {
         assert_eq!(failed.error.map(|error| error.code), Some("browser_crashed".into()));
         assert_eq!((failed.attempt, failed.finished_at), (attempt, None));
         let step = (RETRY.base * 2_u32.pow(attempt - 1)).min(RETRY.cap);
-        let delay = failed.run_at.duration_since(world.now()).unsigned_abs();
-        assert!(
-            delay <= step && delay >= step / 2 - Duration::from_millis(1),
-            "attempt {attempt}: {delay:?}"
-        );
-        world.pass(delay - Duration::from_millis(1)).await;
+        let delay = world.delay(&a).await;
+        assert!(delay <= step && delay >= step / 2 - MOMENT, "attempt {attempt}: {delay:?}");
+        world.pass(delay - MOMENT).await;
         world.claims_nothing().await;
-        world.pass(Duration::from_millis(1)).await;
+        world.pass(MOMENT).await;
     }
     world.succeed(&world.claims(&a).await).await;
 }
 
-#[tokio::test]
-async fn the_last_attempt_that_fails_ends_the_render() {
-    let world = World::new().await;
+pub(super) async fn the_last_attempt_that_fails_ends_the_render(world: World) {
     let a = world.accept("ann", render("a").with_attempts(2)).await;
     assert_eq!(world.end(&world.claims(&a).await, passing()).await, Status::Queued);
     world.pass(LONG).await;
@@ -61,9 +52,7 @@ async fn the_last_attempt_that_fails_ends_the_render() {
     world.claims_nothing().await;
 }
 
-#[tokio::test]
-async fn a_permanent_fault_ends_the_render_at_once() {
-    let world = World::new().await;
+pub(super) async fn a_permanent_fault_ends_the_render_at_once(world: World) {
     let a = world.accept("ann", render("a").with_attempts(5)).await;
     world.fail_for_good(&world.claims(&a).await).await;
     let failed = world.look(a.id).await;
@@ -72,9 +61,7 @@ async fn a_permanent_fault_ends_the_render_at_once() {
     world.claims_nothing().await;
 }
 
-#[tokio::test]
-async fn the_history_tells_of_every_lease() {
-    let mut world = World::new().await;
+pub(super) async fn the_history_tells_of_every_lease(mut world: World) {
     let a = world.accept("ann", render("a")).await;
     let first = world.claim("one", Duration::ZERO).await.unwrap().unwrap();
     let began = world.now();
@@ -95,9 +82,7 @@ async fn the_history_tells_of_every_lease() {
     assert_eq!(world.outcomes(a.id).await, ["failed", "lost", "goes on"]);
 }
 
-#[tokio::test]
-async fn a_retry_has_all_its_attempts_and_remembers_the_earlier_ones() {
-    let world = World::new().await;
+pub(super) async fn a_retry_has_all_its_attempts_and_remembers_the_earlier_ones(world: World) {
     let a = world.accept("ann", render("a").with_attempts(2)).await;
     world.fail_for_good(&world.claims(&a).await).await;
     world.clock.advance(LONG);
@@ -110,9 +95,7 @@ async fn a_retry_has_all_its_attempts_and_remembers_the_earlier_ones() {
     assert_eq!(world.outcomes(a.id).await, ["failed", "failed", "failed"]);
 }
 
-#[tokio::test]
-async fn only_what_ended_without_an_output_can_be_retried() {
-    let world = World::new().await;
+pub(super) async fn only_what_ended_without_an_output_can_be_retried(world: World) {
     let a = world.accept("ann", render("a")).await;
     let refused = async |status| match world.retry(a.id).await {
         Err(ControlError::Illegal(illegal)) => {
@@ -125,15 +108,10 @@ async fn only_what_ended_without_an_output_can_be_retried() {
     refused(Status::Rendering).await;
     world.succeed(&lease).await;
     refused(Status::Succeeded).await;
-    let nobody = RenderId::generate(world.now(), &mut fastrand::Rng::with_seed(0));
-    assert!(matches!(world.retry(nobody).await, Err(ControlError::NotFound)));
-    assert!(world.get(nobody).await.unwrap().is_none());
-    assert!(world.request(nobody).await.unwrap().is_none());
+    assert!(matches!(world.retry(nobody()).await, Err(ControlError::NotFound)));
 }
 
-#[tokio::test]
-async fn what_a_failure_says_is_kept_word_for_word() {
-    let world = World::new().await;
+pub(super) async fn what_a_failure_says_is_kept_word_for_word(world: World) {
     let a = world.accept("ann", render("a")).await;
     let failure = Failure {
         code: "composition_threw".into(),
@@ -144,4 +122,36 @@ async fn what_a_failure_says_is_kept_word_for_word() {
     };
     world.end(&world.claims(&a).await, Outcome::Failed(failure.clone())).await;
     assert_eq!(world.look(a.id).await.error, Some(failure));
+}
+
+pub(super) async fn no_back_off_outlives_a_restart(mut world: World) {
+    let a = world.accept("ann", render("a").in_group("g")).await;
+    let b = world.accept("ann", render("b")).await;
+    let lease = world.claims(&a).await;
+    assert_eq!(world.end(&lease, passing()).await, Status::Queued);
+    let lease = world.claims(&b).await;
+    let until = world.now() + LONG;
+    world.release(b.id, &lease.token, HandBack::Throttled { until }).await.unwrap();
+    // A clock that has run for longer than the one before it makes no difference.
+    for run in [Duration::ZERO, LONG] {
+        world.claims_nothing().await;
+        world.clock.advance(run);
+        world.reopen().await;
+        for render in [&a, &b] {
+            assert_eq!(world.stands(render).await, (1 + u32::from(render.id == b.id), None));
+        }
+        for lease in world.claims_all_of(&[&a, &b]).await {
+            world
+                .release(lease.render.id, &lease.token, HandBack::Throttled { until: world.now() + LONG })
+                .await
+                .unwrap();
+        }
+    }
+}
+
+pub(super) async fn a_failure_lets_its_group_go_on_unless_it_was_asked_to_hold_it(world: World) {
+    let first = world.accept("ann", render("first").in_group("g")).await;
+    let second = world.accept("ann", render("second").in_group("g")).await;
+    world.fail_for_good(&world.claims(&first).await).await;
+    world.claims(&second).await;
 }

@@ -1,15 +1,10 @@
 //! The right to work on a render: how it is kept, lost and given back.
 
-use std::time::Duration;
-
-use jiff::SignedDuration;
-use lastframe_core::ports::Queue as _;
-use lastframe_core::{Checkpoint, Clock as _, HandBack, Lease, Phase, Progress, RenderId, Status};
 use serde_json::json;
 
-use crate::world::{Asks as _, LEASE, LONG, RETRY, World, is_lost, passing, render, succeeded};
-
-const MOMENT: Duration = Duration::from_millis(1);
+use super::{Asks as _, LEASE, LONG, MOMENT, RETRY, World, is_lost, nobody, passing, render, succeeded};
+use crate::render::Blocked;
+use crate::{Checkpoint, HandBack, Lease, Phase, Progress, Status};
 
 async fn extend(world: &World, lease: &Lease) {
     world.extend(lease.render.id, &lease.token, Progress::START, None).await.unwrap();
@@ -27,9 +22,7 @@ async fn assert_is_lost(world: &World, lease: &Lease) {
     assert_eq!((world.look(id).await, world.attempts(id).await.unwrap()), before);
 }
 
-#[tokio::test]
-async fn a_lease_says_what_is_to_be_made() {
-    let world = World::new().await;
+pub(super) async fn a_lease_says_what_is_to_be_made(world: World) {
     let asked = render("a").in_group("g");
     let a = world.accept("ann", asked.clone()).await;
     let lease = world.claims(&a).await;
@@ -40,9 +33,7 @@ async fn a_lease_says_what_is_to_be_made() {
     assert_eq!(world.look(a.id).await, render);
 }
 
-#[tokio::test]
-async fn an_extended_lease_holds_and_one_that_is_not_ends() {
-    let world = World::new().await;
+pub(super) async fn an_extended_lease_holds_and_one_that_is_not_ends(world: World) {
     let a = world.accept("ann", render("a")).await;
     let lease = world.claims(&a).await;
     for _ in 0..5 {
@@ -56,9 +47,7 @@ async fn an_extended_lease_holds_and_one_that_is_not_ends() {
     assert_eq!(world.status(a.id).await, Status::Queued);
 }
 
-#[tokio::test]
-async fn a_lost_lease_costs_no_attempt_and_its_holder_changes_nothing_any_more() {
-    let world = World::new().await;
+pub(super) async fn a_lost_lease_costs_no_attempt_and_its_holder_changes_nothing_any_more(world: World) {
     let a = world.accept("ann", render("a").with_attempts(1)).await;
     let late = world.claims(&a).await;
     world.pass(LEASE).await;
@@ -74,52 +63,16 @@ async fn a_lost_lease_costs_no_attempt_and_its_holder_changes_nothing_any_more()
     assert_eq!(world.outcomes(a.id).await, ["lost", "succeeded"]);
 }
 
-#[tokio::test]
-async fn a_token_is_good_for_its_own_render_only() {
-    let world = World::new().await;
+pub(super) async fn a_token_is_good_for_its_own_render_only(world: World) {
     let renders = world.accept_many("ann", 2, render("a")).await;
     let (a, b) = (world.claims(&renders[0]).await, world.claims(&renders[1]).await);
     assert!(is_lost(world.finish(a.render.id, &b.token, succeeded()).await));
-    let nobody = RenderId::generate(world.now(), &mut fastrand::Rng::with_seed(0));
-    assert!(is_lost(world.finish(nobody, &a.token, succeeded()).await));
+    assert!(is_lost(world.finish(nobody(), &a.token, succeeded()).await));
     world.succeed(&a).await;
     world.succeed(&b).await;
 }
 
-#[tokio::test]
-async fn jumps_of_the_wall_clock_end_no_lease() {
-    for hours in [1, -1, 24, -24] {
-        let world = World::new().await;
-        let a = world.accept("ann", render("a")).await;
-        let lease = world.claims(&a).await;
-        for jump in [hours, -2 * hours] {
-            world.clock.jump_to(world.clock.now() + SignedDuration::from_hours(jump));
-            // Something else is due, so that there is a sweep.
-            let other = world.accept("bob", render("b").not_before(world.now() + MOMENT)).await;
-            world.pass(LEASE - MOMENT).await;
-            assert_eq!(world.stands(&other).await.1, None);
-            assert_eq!(world.status(a.id).await, Status::Rendering);
-            extend(&world, &lease).await;
-        }
-        world.succeed(&lease).await;
-    }
-}
-
-#[tokio::test]
-async fn jumps_of_the_wall_clock_keep_no_lease_alive() {
-    for hours in [24, -24] {
-        let world = World::new().await;
-        let a = world.accept("ann", render("a")).await;
-        world.claims(&a).await;
-        world.clock.jump_to(world.clock.now() + SignedDuration::from_hours(hours));
-        world.pass(LEASE).await;
-        assert_eq!(world.status(a.id).await, Status::Queued);
-    }
-}
-
-#[tokio::test]
-async fn no_lease_outlives_the_server_that_gave_it() {
-    let mut world = World::new().await;
+pub(super) async fn no_lease_outlives_the_process_that_gave_it(mut world: World) {
     let a = world.accept("ann", render("a")).await;
     let late = world.claims(&a).await;
     world.reopen().await;
@@ -131,9 +84,7 @@ async fn no_lease_outlives_the_server_that_gave_it() {
     world.succeed(&lease).await;
 }
 
-#[tokio::test]
-async fn the_death_of_the_server_costs_no_attempt() {
-    let mut world = World::new().await;
+pub(super) async fn a_restart_costs_no_attempt(mut world: World) {
     let a = world.accept("ann", render("a").with_attempts(1)).await;
     for leases in 1..=4 {
         let lease = world.claims(&a).await;
@@ -145,9 +96,7 @@ async fn the_death_of_the_server_costs_no_attempt() {
     assert_eq!(world.outcomes(a.id).await, ["lost", "lost", "lost", "lost", "succeeded"]);
 }
 
-#[tokio::test]
-async fn a_hand_back_costs_no_attempt_and_keeps_the_place() {
-    let world = World::new().await;
+pub(super) async fn a_hand_back_costs_no_attempt_and_keeps_the_place(world: World) {
     let a = world.accept("ann", render("a").with_attempts(1)).await;
     let b = world.accept("ann", render("b")).await;
     let lease = world.claims(&a).await;
@@ -160,23 +109,30 @@ async fn a_hand_back_costs_no_attempt_and_keeps_the_place() {
     assert_eq!(world.outcomes(a.id).await, ["handed_back", "goes on"]);
 }
 
-#[tokio::test]
-async fn a_throttled_render_waits_as_long_as_it_was_told_to() {
-    let world = World::new().await;
+pub(super) async fn a_throttled_render_waits_as_long_as_it_was_told_to(world: World) {
     let a = world.accept("ann", render("a").with_attempts(1)).await;
     let lease = world.claims(&a).await;
     let until = world.now() + LONG;
     world.release(a.id, &lease.token, HandBack::Throttled { until }).await.unwrap();
-    assert_eq!(world.look(a.id).await.run_at, until);
+    assert_eq!(world.stands(&a).await, (1, Some(Blocked::Delayed { run_at: until })));
     world.pass(LONG - MOMENT).await;
     world.claims_nothing().await;
     world.pass(MOMENT).await;
     world.claims(&a).await;
 }
 
-#[tokio::test]
-async fn progress_and_checkpoint_are_kept_and_the_checkpoint_reaches_the_next_attempt() {
-    let mut world = World::new().await;
+pub(super) async fn a_throttle_that_has_passed_already_is_no_wait(world: World) {
+    let a = world.accept("ann", render("a")).await;
+    let lease = world.claims(&a).await;
+    let until = world.now() - LONG;
+    world.release(a.id, &lease.token, HandBack::Throttled { until }).await.unwrap();
+    assert_eq!(world.stands(&a).await, (1, None));
+    world.claims(&a).await;
+}
+
+pub(super) async fn progress_and_checkpoint_are_kept_and_the_checkpoint_reaches_the_next_attempt(
+    mut world: World,
+) {
     let a = world.accept("ann", render("a")).await;
     let progress = Progress { phase: Phase::Rendering, frames_rendered: 30, frame_count: 150, overall: 0.2 };
     let checkpoint = Checkpoint(json!({"renderId": "x", "frames": [0, 30]}));
@@ -194,13 +150,11 @@ async fn progress_and_checkpoint_are_kept_and_the_checkpoint_reaches_the_next_at
     assert_eq!(world.claims(&a).await.checkpoint, None, "a person's retry starts over");
 }
 
-#[tokio::test]
-async fn a_render_that_keeps_losing_its_worker_is_given_up() {
-    let mut world = World::new().await;
+pub(super) async fn a_render_that_keeps_losing_its_worker_is_given_up(mut world: World) {
     let a = world.accept("ann", render("a").with_attempts(1)).await;
     for lost in 1..=RETRY.max_lost {
         world.claims(&a).await;
-        // Whether a worker dies alone or with its server is one and the same.
+        // Whether a worker dies alone or with the queue is one and the same.
         if lost % 2 == 0 {
             world.reopen().await;
         } else {
@@ -215,9 +169,7 @@ async fn a_render_that_keeps_losing_its_worker_is_given_up() {
     world.claims_nothing().await;
 }
 
-#[tokio::test]
-async fn only_losses_in_a_row_count() {
-    let world = World::new().await;
+pub(super) async fn only_losses_in_a_row_count(world: World) {
     let a = world.accept("ann", render("a").with_attempts(2)).await;
     let lose_all_but_one = async || {
         for _ in 1..RETRY.max_lost {

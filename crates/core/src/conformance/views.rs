@@ -1,0 +1,117 @@
+//! Looking at tenants, groups, the whole, and what has ended.
+
+use jiff::SignedDuration;
+
+use super::group::line;
+use super::{Asks as _, LEASE, LONG, World, passing, render};
+use crate::ports::{Counts, Group, Overview, Share, Tenant};
+use crate::{Outcome, Status, TenantId};
+
+pub(super) async fn tenants_are_told_by_name_with_what_they_get(world: World) {
+    world.add_site("aaron", "site", "v1").await;
+    let tenants = world.tenants().await.unwrap();
+    let names: Vec<_> = tenants.iter().map(|tenant| tenant.id.as_str()).collect();
+    assert_eq!(names, ["aaron", "ann", "bob", "cid"]);
+    for tenant in tenants {
+        let untouched = Tenant {
+            id: tenant.id.clone(),
+            share: Share { weight: 1, max_rendering: None },
+            paused: false,
+            counts: Counts::default(),
+        };
+        assert_eq!(tenant, untouched);
+        assert_eq!(world.tenant(&tenant.id).await.unwrap(), Some(tenant));
+    }
+    assert_eq!(world.tenant(&TenantId::new("nobody")).await.unwrap(), None);
+}
+
+pub(super) async fn counts_follow_every_render(mut world: World) {
+    let ann = TenantId::new("ann");
+    let counted = async |world: &World| {
+        let counts = world.tenant(&ann).await.unwrap().unwrap().counts;
+        [counts.queued, counts.rendering, counts.succeeded, counts.failed, counts.cancelled]
+    };
+    let [first, second, third] = line(&world).await;
+    assert_eq!(counted(&world).await, [3, 0, 0, 0, 0]);
+    let lease = world.claims(&first).await;
+    assert_eq!(counted(&world).await, [2, 1, 0, 0, 0]);
+    assert_eq!(world.end(&lease, passing()).await, Status::Queued);
+    assert_eq!(counted(&world).await, [3, 0, 0, 0, 0]);
+    world.pass(LONG).await;
+    world.fail_for_good(&world.claims(&first).await).await;
+    assert_eq!(counted(&world).await, [2, 0, 0, 1, 0]);
+    world.claims(&second).await;
+    world.reopen().await;
+    assert_eq!(counted(&world).await, [2, 0, 0, 1, 0]);
+    world.succeed(&world.claims(&second).await).await;
+    world.cancel(third.id).await.unwrap();
+    assert_eq!(counted(&world).await, [0, 0, 1, 1, 1]);
+    world.retry(third.id).await.unwrap();
+    world.retry(first.id).await.unwrap();
+    assert_eq!(counted(&world).await, [2, 0, 1, 0, 0]);
+    let bob = world.accept("bob", render("bob's")).await;
+    world.cancel(bob.id).await.unwrap();
+    let counts = Counts { queued: 2, succeeded: 1, cancelled: 1, ..Counts::default() };
+    assert_eq!(world.overview().await.unwrap(), Overview { paused: false, counts });
+}
+
+pub(super) async fn a_group_is_there_while_it_has_something_left_to_do(world: World) {
+    assert_eq!(world.group_of_ann("g").await, None);
+    let [first, second] = line(&world).await;
+    let mut expected =
+        Group { name: "g".into(), paused: false, held_by: None, head: Some(first.id), queued: 2 };
+    assert_eq!(world.group_of_ann("g").await, Some(expected.clone()));
+    assert_eq!(world.group(&TenantId::new("bob"), "g").await.unwrap(), None);
+    let lease = world.claims(&first).await;
+    expected.queued = 1;
+    assert_eq!(world.group_of_ann("g").await, Some(expected.clone()));
+    world.succeed(&lease).await;
+    expected.head = Some(second.id);
+    assert_eq!(world.group_of_ann("g").await, Some(expected.clone()));
+    let lease = world.claims(&second).await;
+    expected.queued = 0;
+    assert_eq!(world.group_of_ann("g").await, Some(expected));
+    world.succeed(&lease).await;
+    assert_eq!(world.group_of_ann("g").await, None);
+}
+
+pub(super) async fn a_group_says_who_holds_it(world: World) {
+    let first = world.accept("ann", render("first").in_group("g").holding_its_group()).await;
+    world.fail_for_good(&world.claims(&first).await).await;
+    let mut expected =
+        Group { name: "g".into(), paused: false, held_by: Some(first.id), head: None, queued: 0 };
+    assert_eq!(world.group_of_ann("g").await, Some(expected.clone()));
+    let [second] = line(&world).await;
+    (expected.head, expected.queued) = (Some(second.id), 1);
+    assert_eq!(world.group_of_ann("g").await, Some(expected));
+}
+
+pub(super) async fn what_has_ended_is_told_in_the_order_it_ended(world: World) {
+    let [a, b, c, d] = world.accept_many("ann", 4, render("a")).await.try_into().unwrap();
+    let [first, second, third, fourth] = world.claims_all_of(&[&a, &b, &c, &d]).await.try_into().unwrap();
+    let long_ago = world.now();
+    world.succeed(&fourth).await;
+    world.clock.advance(LEASE / 4);
+    world.cancel(b.id).await.unwrap();
+    assert_eq!(world.end(&second, Outcome::Cancelled).await, Status::Cancelled);
+    world.clock.advance(LEASE / 4);
+    let now = world.now();
+    world.fail_for_good(&first).await;
+    let ended = async |before, limit| {
+        let renders = world.ended_before(before, limit).await.unwrap();
+        renders.into_iter().map(|render| render.id).collect::<Vec<_>>()
+    };
+    let moment = SignedDuration::from_millis(1);
+    assert_eq!(ended(now + moment, 10).await, [d.id, b.id, a.id]);
+    assert_eq!(ended(now, 10).await, [d.id, b.id]);
+    assert_eq!(ended(now + moment, 2).await, [d.id, b.id]);
+    assert_eq!(ended(long_ago, 10).await, []);
+    // What is retried has not ended.
+    world.retry(b.id).await.unwrap();
+    assert_eq!(ended(now + moment, 10).await, [d.id, a.id]);
+    world.succeed(&third).await;
+    let bob = world.failed("bob", render("bob's")).await;
+    let everybodys = ended(world.now() + moment, 10).await;
+    assert_eq!(everybodys.len(), 4);
+    assert!(everybodys.contains(&c.id) && everybodys.contains(&bob.id));
+}

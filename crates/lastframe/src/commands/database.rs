@@ -1,0 +1,181 @@
+//! `lastframe check`, `backup` and `restore`: of the data folder on this machine, not of a server.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+use indicatif::ProgressBar;
+use lastframe_core::Output;
+use lastframe_store::{Belonging, Report};
+use sha2::{Digest as _, Sha256};
+
+use super::say;
+use crate::client::Failed;
+use crate::config;
+use crate::data::DataFolder;
+use crate::exit::Exit;
+use crate::sites;
+
+/// Which data folder.
+#[derive(Args, Debug)]
+struct Data {
+    /// The data folder
+    #[arg(long = "data", env = "LASTFRAME_DATA", value_name = "DIR")]
+    folder: Option<PathBuf>,
+}
+
+impl Data {
+    fn folder(&self) -> anyhow::Result<PathBuf> {
+        self.folder.clone().map_or_else(config::default_data, Ok)
+    }
+}
+
+/// Reads every row, bundle and output, and compares it with its checksum; also while a server runs.
+#[derive(Args, Debug)]
+pub(super) struct Check {
+    #[command(flatten)]
+    data: Data,
+    /// Leave out the files of outputs and sites, which takes as long as reading them
+    #[arg(long)]
+    database_only: bool,
+}
+
+impl Check {
+    pub(super) async fn run(self) -> Result<Exit, Failed> {
+        let folder = self.data.folder()?;
+        let report = at_work(move |step| check(&folder, !self.database_only, step)).await?;
+        Ok(tell(&report, "checked"))
+    }
+}
+
+/// Copies the database into one file, as it is at one moment; also while a server runs.
+///
+/// Outputs, sites and keys are plain files of the data folder that are written once: copy them with whatever copies files.
+#[derive(Args, Debug)]
+pub(super) struct Backup {
+    /// The file to write; it must not be there yet
+    file: PathBuf,
+    #[command(flatten)]
+    data: Data,
+}
+
+impl Backup {
+    pub(super) async fn run(self) -> Result<Exit, Failed> {
+        let (folder, file) = (self.data.folder()?, self.file.clone());
+        let report = at_work(move |step| Ok(lastframe_store::backup(&folder, &file, step)?)).await?;
+        say(format!("{} is written", self.file.display()));
+        Ok(tell(&report, "copied and checked"))
+    }
+}
+
+/// Puts a backup in the place of the database. The server must be stopped.
+///
+/// The database that was there is kept in a folder `replaced-N` of the data folder. Renders that were accepted or finished
+/// after the backup was taken are not in it: what it says is queued is rendered, again if need be.
+#[derive(Args, Debug)]
+pub(super) struct Restore {
+    /// What `lastframe backup` has written
+    file: PathBuf,
+    #[command(flatten)]
+    data: Data,
+    /// Take it although a part of it is damaged: renders with damaged records will fail, the others go on
+    #[arg(long)]
+    even_if_damaged: bool,
+}
+
+impl Restore {
+    pub(super) async fn run(self) -> Result<Exit, Failed> {
+        let folder = self.data.folder()?;
+        let (file, even_if_damaged) = (self.file.clone(), self.even_if_damaged);
+        let replaced = at_work(move |step| {
+            // Held until it is done: no server may start meanwhile.
+            let folder = DataFolder::open(&folder)?;
+            Ok(lastframe_store::restore(folder.path(), &file, even_if_damaged, step)?)
+        })
+        .await?;
+        say(format!("{} is restored", self.file.display()));
+        if let Some(replaced) = replaced {
+            say(format!("what was there is kept in {}", replaced.display()));
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// Does something long on a thread of its own, and shows what it is busy with.
+async fn at_work<T: Send + 'static>(
+    work: impl FnOnce(&mut dyn FnMut(&str)) -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    let spinner = ProgressBar::new_spinner();
+    spinner.enable_steady_tick(std::time::Duration::from_millis(100));
+    let shown = spinner.clone();
+    let done =
+        tokio::task::spawn_blocking(move || work(&mut |step| shown.set_message(step.to_owned()))).await;
+    spinner.finish_and_clear();
+    done.context("the work panicked")?
+}
+
+fn tell(report: &Report, done: &str) -> Exit {
+    for problem in &report.problems {
+        say(problem);
+    }
+    let count = report.problems.len();
+    say(match count {
+        0 => format!("{} rows {done}: all is as it was written", report.rows),
+        _ => format!("{} rows {done}: {count} problem{}", report.rows, if count == 1 { "" } else { "s" }),
+    });
+    if count == 0 { Exit::Done } else { Exit::Damaged }
+}
+
+fn check(folder: &Path, files: bool, step: &mut dyn FnMut(&str)) -> anyhow::Result<Report> {
+    let mut report = lastframe_store::check(folder, step)?;
+    if files {
+        lastframe_store::belongings(folder, &mut |belonging| {
+            report.rows += 1;
+            let problem = match belonging {
+                Belonging::Output(render, output) => {
+                    step(&format!("output of {render}"));
+                    wrong_output(folder, &output).map(|why| format!("the output of render {render} {why}"))
+                }
+                Belonging::Site(tenant, name, version) => {
+                    step(&format!("site {name}"));
+                    wrong_site(folder, &version)
+                        .map(|why| format!("site {name} of {}, version {version}, {why}", tenant.as_str()))
+                }
+            };
+            report.problems.extend(problem);
+        })?;
+    }
+    Ok(report)
+}
+
+/// What is wrong with the file of an output.
+fn wrong_output(folder: &Path, output: &Output) -> Option<String> {
+    let file = folder.join("outputs").join(&output.key);
+    match digest(&file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some("is gone".into()),
+        Err(error) => Some(format!("cannot be read: {error}")),
+        Ok((size, _)) if size != output.size_in_bytes => {
+            Some(format!("has {size} bytes instead of {}", output.size_in_bytes))
+        }
+        // Of before digests were taken.
+        Ok(_) if output.sha256.is_empty() => None,
+        Ok((_, sha256)) => (sha256 != output.sha256).then(|| "is damaged".into()),
+    }
+}
+
+/// Its size in bytes, and its SHA-256 in hex.
+fn digest(file: &Path) -> std::io::Result<(u64, String)> {
+    let mut hash = Sha256::new();
+    let size = std::io::copy(&mut File::open(file)?, &mut hash)?;
+    Ok((size, format!("{:x}", hash.finalize())))
+}
+
+/// What is wrong with the bundle of a version of a site.
+fn wrong_site(folder: &Path, version: &str) -> Option<String> {
+    match sites::content_hash(&folder.join("sites").join(version)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some("is gone: add it again".into()),
+        Err(error) => Some(format!("cannot be read: {error}")),
+        Ok(found) => (found != version).then(|| "is damaged: add it again".into()),
+    }
+}

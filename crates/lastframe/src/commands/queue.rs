@@ -1,0 +1,330 @@
+//! `lastframe queue`, `group`, `tenant`, `redrive`: hold on, go on, share the machine, try again what failed.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use jiff::Timestamp;
+use lastframe_core::RenderId;
+use reqwest::Method;
+
+use super::{Server, say};
+use crate::client::{Client, Failed};
+use crate::exit::Exit;
+use crate::http::{GroupView, QueueView, RedriveRequest, Redriven, Settings, TenantView, Tenants};
+use crate::percent;
+
+/// How often a queue that is drained is looked at.
+const LOOK: Duration = Duration::from_millis(250);
+
+pub(super) const QUEUE_EXAMPLES: &str = "\
+Before the machine is worked on:
+  lastframe queue drain     let what is being rendered finish, and start nothing more
+  lastframe queue resume    go on afterwards";
+
+pub(super) const GROUP_EXAMPLES: &str = "\
+A render with `--set queue.onFailure=block` that fails for good holds its group. Then one of these:
+  lastframe retry ID                    try it again, in its place
+  lastframe group resume customer-7     go on without it";
+
+pub(super) const TENANT_EXAMPLES: &str = "\
+Examples:
+  lastframe tenant set acme --weight 3               three turns for each one of the others
+  lastframe tenant set acme --max-concurrency 2      never more than two renders at once
+  lastframe tenant set acme --max-concurrency none   as many as the workers take
+  lastframe tenant set acme --pause";
+
+pub(super) const REDRIVE_EXAMPLES: &str = "\
+All conditions must hold; each render keeps its id and its place in its group:
+  lastframe redrive --code browser_crashed --since 2026-03-01T00:00:00Z
+  lastframe redrive --group customer-7
+  lastframe redrive --id ID --id ID
+  lastframe redrive --all";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Queue {
+    /// Say whether it is paused, and how many renders are in which state
+    Status(Look),
+    /// Start nothing more; what is being rendered goes on
+    Pause(Server),
+    /// Go on
+    Resume(Server),
+    /// Pause, and wait until nothing is being rendered
+    Drain(Server),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Look {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: Server,
+}
+
+impl Queue {
+    pub(super) async fn run(self) -> Result<Exit, Failed> {
+        match self {
+            Self::Status(look) => {
+                let queue: QueueView = look.server.client()?.get("/v1/queue").await?;
+                if look.json {
+                    say(serde_json::to_string_pretty(&queue)?);
+                } else {
+                    describe_queue(&queue);
+                }
+            }
+            Self::Pause(server) => describe_queue(&server.client()?.post("/v1/queue/pause").await?),
+            Self::Resume(server) => describe_queue(&server.client()?.post("/v1/queue/resume").await?),
+            Self::Drain(server) => return drain(&server.client()?).await,
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn describe_queue(queue: &QueueView) {
+    let counts = queue.counts;
+    say(if queue.paused { "the queue is paused: nothing more starts" } else { "the queue is open" });
+    for (state, count) in [
+        ("queued", counts.queued),
+        ("rendering", counts.rendering),
+        ("succeeded", counts.succeeded),
+        ("failed", counts.failed),
+        ("cancelled", counts.cancelled),
+    ] {
+        say(format!("{state:<9} {count}"));
+    }
+}
+
+async fn drain(client: &Client) -> Result<Exit, Failed> {
+    let queue: QueueView = client.post("/v1/queue/pause").await?;
+    let drained = tokio::select! {
+        drained = await_idle(client, queue) => drained?,
+        _ = tokio::signal::ctrl_c() => {
+            let message = "interrupted; the queue stays paused (go on with `lastframe queue resume`)";
+            return Err(Failed::new(Exit::Interrupted, message));
+        }
+    };
+    say(format!(
+        "drained: nothing is being rendered and {} wait. The queue stays paused until `lastframe queue resume`",
+        drained.counts.queued
+    ));
+    Ok(Exit::Done)
+}
+
+/// Shows how many are left until none is.
+async fn await_idle(client: &Client, mut queue: QueueView) -> Result<QueueView, Failed> {
+    let bar = ProgressBar::new(queue.counts.rendering);
+    bar.set_style(ProgressStyle::with_template("{bar:36} {msg}")?);
+    let mut told = 0;
+    while queue.counts.rendering > 0 {
+        let left = queue.counts.rendering;
+        let message = format!("{left} still being rendered");
+        bar.set_position(bar.length().unwrap_or(left).saturating_sub(left));
+        bar.set_message(message.clone());
+        if bar.is_hidden() && left != told {
+            say(message);
+            told = left;
+        }
+        tokio::time::sleep(LOOK).await;
+        queue = client.get("/v1/queue").await?;
+    }
+    bar.finish_and_clear();
+    Ok(queue)
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Group {
+    /// Say what it does and what stands in its way
+    Show(OneGroup),
+    /// Start nothing more of it; what is being rendered goes on
+    Pause(OneGroup),
+    /// Go on, without the render that failed and holds it if one does
+    Resume(OneGroup),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct OneGroup {
+    /// The group
+    name: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: Server,
+}
+
+impl Group {
+    pub(super) async fn run(self) -> Result<Exit, Failed> {
+        let (group, method, verb) = match &self {
+            Self::Show(group) => (group, Method::GET, ""),
+            Self::Pause(group) => (group, Method::POST, "/pause"),
+            Self::Resume(group) => (group, Method::POST, "/resume"),
+        };
+        let client = group.server.client()?;
+        let path = format!("/v1/groups/{}{verb}", percent::encode(&group.name));
+        let view: GroupView = client.json(client.request(method, &path)).await?;
+        say(if group.json { serde_json::to_string_pretty(&view)? } else { describe_group(&view) });
+        Ok(Exit::Done)
+    }
+}
+
+fn describe_group(group: &GroupView) -> String {
+    let mut parts = vec![format!("{} wait in group {}", group.queued, group.group)];
+    parts.extend(group.head.map(|id| format!("it is the turn of {id}")));
+    parts.extend(group.paused.then(|| "it is paused".to_owned()));
+    parts.extend(group.held_by.map(|id| {
+        format!("it is held by {id}, which failed: `lastframe retry {id}`, or resume the group to go on without it")
+    }));
+    parts.join("; ")
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Tenant {
+    /// List tenants with their shares and renders
+    List(Look),
+    /// Change what a tenant gets; what is not said stays as it is
+    #[command(after_help = TENANT_EXAMPLES)]
+    Set(Set),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Set {
+    /// The tenant
+    name: String,
+    /// Turns that it has for each one of a tenant of weight 1, while both wait: 1 to 1000
+    #[arg(long, value_name = "N")]
+    weight: Option<u32>,
+    /// Renders of it at once, at most; 0 lets none start, `none` sets no limit
+    #[arg(long, value_name = "N|none")]
+    max_concurrency: Option<Limit>,
+    /// Start nothing more of it
+    #[arg(long)]
+    pause: bool,
+    /// Go on
+    #[arg(long, conflicts_with = "pause")]
+    resume: bool,
+    #[command(flatten)]
+    server: Server,
+}
+
+/// A number, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Limit(Option<u32>);
+
+impl std::str::FromStr for Limit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Self(None));
+        }
+        text.parse().map(|limit| Self(Some(limit))).map_err(|_| "must be a number, or `none`".into())
+    }
+}
+
+impl Tenant {
+    pub(super) async fn run(self) -> Result<Exit, Failed> {
+        match self {
+            Self::List(look) => {
+                let tenants: Tenants = look.server.client()?.get("/v1/tenants").await?;
+                if look.json {
+                    say(serde_json::to_string_pretty(&tenants)?);
+                } else if tenants.tenants.is_empty() {
+                    say("no tenants yet: one is there once it has submitted a render");
+                } else {
+                    tenants.tenants.iter().map(describe_tenant).for_each(say);
+                }
+            }
+            Self::Set(set) => say(describe_tenant(&set.run().await?)),
+        }
+        Ok(Exit::Done)
+    }
+}
+
+impl Set {
+    async fn run(self) -> Result<TenantView, Failed> {
+        let client = self.server.client()?;
+        let path = format!("/v1/tenants/{}", percent::encode(&self.name));
+        let known: Tenants = client.get("/v1/tenants").await?;
+        let known = known.tenants.into_iter().find(|tenant| tenant.tenant == self.name);
+        let mut settings = known.map_or_else(Settings::default, |tenant| Settings {
+            weight: Some(tenant.weight),
+            max_concurrency: tenant.max_concurrency,
+            paused: Some(tenant.paused),
+        });
+        settings.weight = self.weight.or(settings.weight);
+        if let Some(Limit(limit)) = self.max_concurrency {
+            settings.max_concurrency = limit;
+        }
+        if self.pause || self.resume {
+            settings.paused = Some(self.pause);
+        }
+        client.json(client.request(Method::PUT, &path).json(&settings)).await
+    }
+}
+
+fn describe_tenant(tenant: &TenantView) -> String {
+    let limit = tenant.max_concurrency.map_or("no limit".into(), |limit| format!("at most {limit} at once"));
+    let paused = if tenant.paused { ", paused" } else { "" };
+    format!(
+        "{:<20} weight {}, {limit}{paused}: {} queued, {} rendering",
+        tenant.tenant, tenant.weight, tenant.counts.queued, tenant.counts.rendering
+    )
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Redrive {
+    /// This render, if it failed; may be said many times
+    #[arg(long = "id", value_name = "ID")]
+    ids: Vec<RenderId>,
+    /// Of this group
+    #[arg(long)]
+    group: Option<String>,
+    /// Failed with this code, such as browser_crashed
+    #[arg(long)]
+    code: Option<String>,
+    /// Failed at this time or later, such as 2026-03-01T00:00:00Z
+    #[arg(long, value_name = "TIME")]
+    since: Option<Timestamp>,
+    /// Failed before this time [default: now]
+    #[arg(long, value_name = "TIME")]
+    until: Option<Timestamp>,
+    /// All that failed
+    #[arg(long, conflicts_with_all = ["ids", "group", "code", "since", "until"])]
+    all: bool,
+    #[command(flatten)]
+    server: Server,
+}
+
+impl Redrive {
+    pub(super) async fn run(self) -> Result<Exit, Failed> {
+        let client = self.server.client()?;
+        let mut asked = RedriveRequest {
+            all: self.all.then_some(true),
+            ids: (!self.ids.is_empty()).then_some(self.ids),
+            group: self.group,
+            code: self.code,
+            since: self.since,
+            until: self.until,
+            limit: None,
+        };
+        let mut count = 0;
+        loop {
+            let redriven: Redriven =
+                client.json(client.request(Method::POST, "/v1/redrive").json(&asked)).await?;
+            count += redriven.renders.len();
+            for id in &redriven.renders {
+                say(id.to_string());
+            }
+            if !redriven.more {
+                break;
+            }
+            // From now on a condition of its own: what fails again meanwhile is not tried again for ever.
+            (asked.all, asked.until) = (None, Some(redriven.until));
+        }
+        if count == 0 {
+            say("no failed renders of that kind");
+        }
+        Ok(Exit::Done)
+    }
+}

@@ -1,0 +1,381 @@
+//! Submit: one render, a still, many at once, or the way of Remotion's guide.
+
+use std::collections::HashMap;
+
+use axum::Json;
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use lastframe_core::batch;
+use lastframe_core::ports::{IdempotencyKey, NewRender, SubmitError};
+use lastframe_core::site::{Composition, SiteVersion};
+use lastframe_core::{FieldError, Kind, Render, RenderId, RenderRequest};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::renders::view;
+use super::{Accepted, Api, ApiError, Body, RenderView};
+use crate::identity::{Caller, Scope};
+
+/// The longest `Idempotency-Key`, in bytes.
+const LONGEST_KEY: usize = 256;
+
+/// The answer to one request.
+#[derive(utoipa::IntoResponses)]
+pub(super) enum Answer {
+    /// Accepted
+    #[response(status = 202, headers(("Location" = String, description = "The render")))]
+    Accepted(Box<Accepted>),
+    /// What would have been accepted, for `dryRun`
+    #[response(status = 200)]
+    DryRun(Box<DryRun>),
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Accepted(accepted) => {
+                let location = format!("/v1/renders/{}", accepted.render.render_id);
+                (StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(accepted)).into_response()
+            }
+            Self::DryRun(answer) => Json(answer).into_response(),
+        }
+    }
+}
+
+/// What would have been queued.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DryRun {
+    /// Always true.
+    dry_run: bool,
+    /// The version that the site stands for now.
+    site_version: String,
+    /// The composition, as it is with its default props.
+    composition: Composition,
+    /// The request as it was understood.
+    request: RenderRequest,
+    /// Options that only say where or how fast, and were left out.
+    ignored: Vec<String>,
+}
+
+/// Submit a render
+///
+/// It is on disk when this answers.
+#[utoipa::path(
+    post, path = "/v1/renders", tag = "renders", security(("token" = [])), params(SubmitHeaders),
+    request_body = RenderRequest, responses(Answer, ApiError)
+)]
+pub(super) async fn submit(
+    State(api): State<Api>,
+    caller: Caller,
+    headers: SubmitHeaders,
+    body: Body,
+) -> Result<Answer, ApiError> {
+    answer(&api, &caller, headers, &body, Kind::Media).await
+}
+
+/// Submit a still
+#[utoipa::path(
+    post, path = "/v1/stills", tag = "renders", security(("token" = [])), params(SubmitHeaders),
+    request_body = RenderRequest, responses(Answer, ApiError)
+)]
+pub(super) async fn submit_still(
+    State(api): State<Api>,
+    caller: Caller,
+    headers: SubmitHeaders,
+    body: Body,
+) -> Result<Answer, ApiError> {
+    answer(&api, &caller, headers, &body, Kind::Still).await
+}
+
+async fn answer(
+    api: &Api,
+    caller: &Caller,
+    headers: SubmitHeaders,
+    body: &Body,
+    kind: Kind,
+) -> Result<Answer, ApiError> {
+    caller.need(Scope::RendersWrite)?;
+    let (request, ignored) = RenderRequest::parse(body.fields()?, kind)?;
+    match accept(api, caller, request, kind, headers.key(kind.as_str(), body)).await? {
+        Accept::Queued(render) => {
+            Ok(Answer::Accepted(Box::new(Accepted { render: view(api, *render).await?, ignored })))
+        }
+        Accept::DryRun(answer) => Ok(Answer::DryRun(Box::new(DryRun { ignored, ..*answer }))),
+    }
+}
+
+/// Requests to accept together.
+#[derive(utoipa::ToSchema)]
+#[schema(as = Batch)]
+#[expect(dead_code, reason = "it describes; what is read is core's batch")]
+pub(super) struct BatchRequest {
+    /// Of media; 1 to 1,000.
+    renders: Vec<RenderRequest>,
+}
+
+/// The answer to a batch.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct AcceptedBatch {
+    /// In the order of the requests, without their places in the queue.
+    renders: Vec<Accepted>,
+}
+
+/// Submit up to 1,000 renders at once
+///
+/// All are accepted, or none; `errors` name what is wrong with each, such as `/renders/3/composition`. An
+/// `Idempotency-Key` is for the whole batch. It has no `dryRun`, and no stills.
+#[utoipa::path(
+    post, path = "/v1/renders/batch", tag = "renders", security(("token" = [])), params(SubmitHeaders),
+    request_body = BatchRequest,
+    responses((status = 202, description = "All accepted", body = AcceptedBatch), ApiError)
+)]
+pub(super) async fn submit_batch(
+    State(api): State<Api>,
+    caller: Caller,
+    headers: SubmitHeaders,
+    body: Body,
+) -> Result<(StatusCode, Json<AcceptedBatch>), ApiError> {
+    caller.need(Scope::RendersWrite)?;
+    let key = headers.key("batch", &body);
+    let read = batch::parse(body.fields()?, api.queue.capabilities().batch)?;
+    let (requests, ignored): (Vec<_>, Vec<_>) = read.into_iter().unzip();
+    let checked = Checked::new(&api, &caller, requests, Kind::Media, batch::place).await?;
+    let renders = checked.queue(&api, &caller, key).await?;
+    let now = api.clock.now();
+    let renders = renders.into_iter().map(|render| RenderView::new(render, now, &api.public_url));
+    let renders = renders.zip(ignored).map(|(render, ignored)| Accepted { render, ignored }).collect();
+    Ok((StatusCode::ACCEPTED, Json(AcceptedBatch { renders })))
+}
+
+/// The answer of `/enqueue`, in the words of Remotion's guide.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Enqueued {
+    message: String,
+    message_id: String,
+    render_id: RenderId,
+}
+
+/// Submit a render the way of Remotion's guide
+///
+/// A body with `composition` is a render request. Any other JSON object is the `inputProps` of the configured site
+/// and composition. The content type does not matter.
+#[utoipa::path(
+    post, path = "/enqueue", tag = "renders", security(("token" = [])), params(SubmitHeaders), request_body = Object,
+    responses((status = 200, description = "Accepted", body = Enqueued), ApiError)
+)]
+pub(super) async fn enqueue(
+    State(api): State<Api>,
+    caller: Caller,
+    headers: SubmitHeaders,
+    body: Body,
+) -> Result<Response, ApiError> {
+    caller.need(Scope::RendersWrite)?;
+    let key = headers.key(Kind::Media.as_str(), &body);
+    let fields = body.fields()?;
+    let (request, ignored) = if fields.has("composition") {
+        RenderRequest::parse(fields, Kind::Media)?
+    } else {
+        let request = RenderRequest {
+            serve_url: api.config.enqueue_site.clone(),
+            composition: api.config.enqueue_composition.clone(),
+            input_props: Some(fields.into_props()?),
+            ..RenderRequest::default()
+        };
+        (request, Vec::new())
+    };
+    match accept(&api, &caller, request, Kind::Media, key).await? {
+        Accept::DryRun(answer) => Ok(Json(DryRun { ignored, ..*answer }).into_response()),
+        Accept::Queued(render) => Ok(Json(Enqueued {
+            message: format!("Message sent to the queue. MessageId: {}", render.id),
+            message_id: render.id.to_string(),
+            render_id: render.id,
+        })
+        .into_response()),
+    }
+}
+
+/// Submit a render the way of Remotion's guide, under its stage
+#[utoipa::path(
+    post, path = "/dev/enqueue", tag = "renders", security(("token" = [])), params(SubmitHeaders), request_body = Object,
+    responses((status = 200, description = "Accepted", body = Enqueued), ApiError)
+)]
+pub(super) async fn enqueue_in_stage(
+    api: State<Api>,
+    caller: Caller,
+    headers: SubmitHeaders,
+    body: Body,
+) -> Result<Response, ApiError> {
+    enqueue(api, caller, headers, body).await
+}
+
+enum Accept {
+    Queued(Box<Render>),
+    DryRun(Box<DryRun>),
+}
+
+/// Checks a request, and queues it unless it only asks what would be queued.
+async fn accept(
+    api: &Api,
+    caller: &Caller,
+    request: RenderRequest,
+    kind: Kind,
+    key: Option<IdempotencyKey>,
+) -> Result<Accept, ApiError> {
+    let dry = request.dry_run == Some(true);
+    let checked = Checked::new(api, caller, vec![request], kind, |_| String::new()).await?;
+    if dry {
+        return Ok(Accept::DryRun(Box::new(checked.dry_run()?)));
+    }
+    let render = checked.queue(api, caller, key).await?.pop();
+    let render = render
+        .ok_or_else(|| ApiError::Internal(anyhow::anyhow!("a submit of one render answered with none")))?;
+    Ok(Accept::Queued(Box::new(render)))
+}
+
+/// The requests of one submit, found to be fit for the sites they name.
+struct Checked {
+    requests: Vec<RenderRequest>,
+    sites: HashMap<String, SiteVersion>,
+    kind: Kind,
+    /// Where in the body a request stands, as a JSON pointer.
+    place: fn(usize) -> String,
+}
+
+impl Checked {
+    async fn new(
+        api: &Api,
+        caller: &Caller,
+        requests: Vec<RenderRequest>,
+        kind: Kind,
+        place: fn(usize) -> String,
+    ) -> Result<Self, ApiError> {
+        let mut sites = HashMap::new();
+        for RenderRequest { serve_url, .. } in &requests {
+            if !sites.contains_key(serve_url)
+                && let Some(site) = api.directory.site(&caller.tenant, serve_url).await?
+            {
+                sites.insert(serve_url.clone(), site);
+            }
+        }
+        let (can, now) = (api.queue.capabilities(), api.clock.now());
+        let mut errors = Vec::new();
+        for (index, request) in requests.iter().enumerate() {
+            let mut wrong = check(request, sites.get(&request.serve_url), kind);
+            wrong.extend(request.check_supported(&can, now));
+            errors.extend(wrong.into_iter().map(|error| error.below(&place(index))));
+        }
+        if errors.is_empty() {
+            Ok(Self { requests, sites, kind, place })
+        } else {
+            Err(ApiError::Invalid(errors))
+        }
+    }
+
+    /// Queues all of them, or none.
+    async fn queue(
+        self,
+        api: &Api,
+        caller: &Caller,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Vec<Render>, ApiError> {
+        let new = |request: RenderRequest| NewRender {
+            kind: self.kind,
+            site_version: self.sites[&request.serve_url].version.clone(),
+            request,
+            default_max_attempts: api.config.max_attempts,
+        };
+        let renders = self.requests.into_iter().map(new).collect();
+        let submitted =
+            api.queue.submit(&caller.tenant, renders, key).await.map_err(|error| match error {
+                SubmitError::SiteGone(index) => ApiError::invalid(
+                    format!("{}/serveUrl", (self.place)(index)),
+                    "the site was removed just now",
+                ),
+                SubmitError::KeyReused => ApiError::KeyReused,
+                SubmitError::Queue(error) => error.into(),
+            })?;
+        for render in &submitted.renders {
+            tracing::info!(render.id = %render.id, render.group, replayed = submitted.replayed, "render accepted");
+        }
+        Ok(submitted.renders)
+    }
+
+    fn dry_run(mut self) -> Result<DryRun, ApiError> {
+        let request = self.requests.pop();
+        let site = request.as_ref().and_then(|request| self.sites.remove(&request.serve_url));
+        let found = request.zip(site).and_then(|(request, site)| {
+            let composition = site.composition(&request.composition)?.clone();
+            Some(DryRun {
+                dry_run: true,
+                site_version: site.version,
+                composition,
+                request,
+                ignored: Vec::new(),
+            })
+        });
+        found.ok_or_else(|| {
+            ApiError::Internal(anyhow::anyhow!("a request that was checked has no composition"))
+        })
+    }
+}
+
+/// Everything wrong with a request that can be known before it is rendered.
+fn check(request: &RenderRequest, site: Option<&SiteVersion>, kind: Kind) -> Vec<FieldError> {
+    let Some(site) = site else {
+        let detail = format!(
+            "there is no site `{}`: add it with `lastframe site add PROJECT --name {0}`",
+            request.serve_url
+        );
+        return vec![FieldError::new("/serveUrl", detail)];
+    };
+    let Some(composition) = site.composition(&request.composition) else {
+        let known: Vec<_> = site.compositions.iter().map(|composition| composition.id.as_str()).collect();
+        let detail = format!(
+            "the site `{}` has no composition `{}`; it has {}",
+            site.name,
+            request.composition,
+            known.join(", ")
+        );
+        return vec![FieldError::new("/composition", detail)];
+    };
+    request.check_against(composition, kind)
+}
+
+/// What a submit may say beside its body.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Header)]
+pub(super) struct SubmitHeaders {
+    /// Sending the same body again under the same key, within three days, submits nothing new.
+    #[param(rename = "Idempotency-Key")]
+    idempotency_key: Option<String>,
+}
+
+impl FromRequestParts<Api> for SubmitHeaders {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, ApiError> {
+        let Some(value) = parts.headers.get("idempotency-key") else {
+            return Ok(Self { idempotency_key: None });
+        };
+        let key = value.to_str().ok().filter(|key| !key.is_empty() && key.len() <= LONGEST_KEY);
+        let key = key.ok_or_else(|| {
+            ApiError::invalid(
+                "",
+                format!("the header Idempotency-Key must have 1 to {LONGEST_KEY} visible ASCII characters"),
+            )
+        })?;
+        Ok(Self { idempotency_key: Some(key.to_owned()) })
+    }
+}
+
+impl SubmitHeaders {
+    /// The key, bound to what is submitted.
+    fn key(self, what: &str, body: &Body) -> Option<IdempotencyKey> {
+        let body_hash = Sha256::new().chain_update(what).chain_update(&body.0).finalize().into();
+        self.idempotency_key.map(|key| IdempotencyKey { key, body_hash })
+    }
+}

@@ -1,0 +1,95 @@
+//! Damage where somebody comes across it.
+
+use std::path::Path;
+
+use lastframe_core::ports::{ControlError, Directory as _, Filter, Queue as _, QueueError, Redrive};
+use lastframe_core::request::QueueOptions;
+use lastframe_core::{Failure, Outcome, Status};
+use lastframe_store::{Store, check};
+
+use crate::library::{claim, flip, open, render, site, submit, tenant};
+/// Flips a bit in the middle of what must be written exactly once.
+fn flip_where(file: &Path, find: &str) {
+    let bytes = std::fs::read(file).unwrap();
+    let found: Vec<_> =
+        bytes.windows(find.len()).enumerate().filter(|(_, bytes)| *bytes == find.as_bytes()).collect();
+    assert_eq!(found.len(), 1, "{find} is written {} times", found.len());
+    flip(file, (found[0].0 + find.len() / 2) * 8);
+}
+
+/// Three renders of one tenant; the file is damaged where `find` is written. Returns the store and the ids.
+async fn damaged_at(folder: &Path, find: &str) -> (Store, Vec<lastframe_core::RenderId>) {
+    let store = open(folder).await.unwrap();
+    store.put_site(&tenant("ann"), site("v1")).await.unwrap();
+    let mut ids = Vec::new();
+    for (name, group) in [("first", Some("g")), ("second", None), ("third", Some("g"))] {
+        let mut render = render(name, group);
+        render.request.queue =
+            Some(QueueOptions { group: group.map(str::to_owned), ..QueueOptions::default() });
+        ids.push(submit(&store, "ann", render).await.id);
+    }
+    drop(store);
+    flip_where(&folder.join(Store::FILE), find);
+    (open(folder).await.unwrap(), ids)
+}
+
+#[tokio::test]
+async fn a_damaged_request_fails_its_render_with_a_reason_and_keeps_nobody_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, ids) = damaged_at(folder.path(), "{\"of\":\"first\"}").await;
+    assert_eq!(claim(&store).await.unwrap().render.id, ids[1]);
+    assert_eq!(claim(&store).await.unwrap().render.id, ids[2], "its group goes on");
+    let failed = store.get(ids[0]).await.unwrap().unwrap();
+    assert_eq!((failed.status, failed.error.unwrap().code.as_str()), (Status::Failed, "request_damaged"));
+    assert!(matches!(store.request(ids[0]).await, Err(QueueError::Damaged { .. })));
+}
+
+#[tokio::test]
+async fn a_damaged_record_is_not_told_as_truth_fails_when_its_turn_comes_and_keeps_nobody_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, ids) = damaged_at(folder.path(), "v1firstqueued").await;
+    assert!(matches!(store.get(ids[0]).await, Err(QueueError::Damaged { .. })));
+    assert!(matches!(store.cancel(ids[0]).await, Err(ControlError::Queue(QueueError::Damaged { .. }))));
+    let listed = store.list(Filter { limit: 10, ..Filter::default() }).await.unwrap();
+    assert_eq!(
+        listed.iter().map(|render| render.id).collect::<Vec<_>>(),
+        [ids[2], ids[1]],
+        "it hides no other"
+    );
+    let report = check(folder.path(), &mut |_| ()).unwrap();
+    assert_eq!(report.problems, [format!("damaged: render {}", ids[0])]);
+    assert_eq!(claim(&store).await.unwrap().render.id, ids[1]);
+    assert_eq!(claim(&store).await.unwrap().render.id, ids[2], "its group goes on");
+    let failed = store.get(ids[0]).await.unwrap().unwrap();
+    assert_eq!((failed.status, failed.error.unwrap().code.as_str()), (Status::Failed, "record_damaged"));
+    assert_eq!(check(folder.path(), &mut |_| ()).unwrap().problems, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_damaged_render_that_ended_hides_no_other_from_redrive_and_retention() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await.unwrap();
+    store.put_site(&tenant("ann"), site("v1")).await.unwrap();
+    for name in ["first", "second"] {
+        submit(&store, "ann", render(name, None)).await;
+        let lease = claim(&store).await.unwrap();
+        let failed = Outcome::Failed(Failure::new("component_error", name, false));
+        store.finish(lease.render.id, &lease.token, failed).await.unwrap();
+    }
+    drop(store);
+    flip_where(&folder.path().join(Store::FILE), "v1firstfailed");
+    let store = open(folder.path()).await.unwrap();
+    let later = "2027-01-01T00:00:00Z".parse().unwrap();
+    let ended: Vec<_> = store.ended_before(later, 10).await.unwrap();
+    assert_eq!(ended.iter().map(|render| render.composition.as_str()).collect::<Vec<_>>(), ["second"]);
+    let all = Redrive {
+        tenant: tenant("ann"),
+        ids: None,
+        group: None,
+        code: None,
+        since: None,
+        until: None,
+        limit: 10,
+    };
+    assert_eq!(store.redrive(all).await.unwrap().renders, [ended[0].id]);
+}

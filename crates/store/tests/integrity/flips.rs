@@ -1,0 +1,104 @@
+//! One flipped bit, anywhere.
+
+use std::path::Path;
+
+use lastframe_core::RenderId;
+use lastframe_store::{Store, check};
+
+use crate::library::{Answers, ask, copied, everything, fill, flip, open, wal};
+
+/// Flips that are tried in each file. All of them would take an hour.
+const TRIED: usize = 250;
+
+/// Opens what is in the folder and asks it; none when it is refused.
+async fn answers(folder: &Path, renders: &[RenderId]) -> Option<Answers> {
+    let store = open(folder).await.ok()?;
+    Some(ask(&store, renders).await)
+}
+
+fn is_noticed(folder: &Path) -> bool {
+    !check(folder, &mut |_| ()).is_ok_and(|report| report.problems.is_empty())
+}
+
+#[tokio::test]
+async fn in_the_database_it_is_never_read_as_truth_and_a_check_finds_what_it_did() {
+    let origin = tempfile::tempdir().unwrap();
+    let store = open(origin.path()).await.unwrap();
+    fill(&store).await;
+    let renders = everything(&store).await;
+    drop(store);
+    let truth = answers(origin.path(), &renders).await.unwrap();
+    assert!(!is_noticed(origin.path()), "{:?}", check(origin.path(), &mut |_| ()));
+    let size = std::fs::metadata(origin.path().join(Store::FILE)).unwrap().len();
+    let mut rng = fastrand::Rng::with_seed(11);
+    let (mut refused, mut wrong) = (0, 0);
+    for _ in 0..TRIED {
+        let bit = rng.usize(0..usize::try_from(size).unwrap() * 8);
+        let folder = copied(origin.path());
+        flip(&folder.path().join(Store::FILE), bit);
+        let noticed = is_noticed(folder.path());
+        let Some(answers) = answers(folder.path(), &renders).await else {
+            refused += 1;
+            continue;
+        };
+        for (question, answer) in answers {
+            match answer {
+                // Not to be found, because an index lost it: a check must say so.
+                Ok(answer) if answer == "None" && truth[&question] != Ok(answer.clone()) => {
+                    assert!(noticed, "bit {bit}: {question} is gone, and no check says so");
+                    wrong += 1;
+                }
+                Ok(answer) => assert_eq!(Ok(answer), truth[&question], "bit {bit}: {question}"),
+                Err(_) => {
+                    assert!(noticed, "bit {bit}: {question} cannot be answered, and no check says why");
+                    wrong += 1;
+                }
+            }
+        }
+    }
+    assert!(refused > 0 && wrong > 0, "{refused} refused, {wrong} answers not given: the flips did nothing");
+}
+
+#[tokio::test]
+async fn in_the_log_it_loses_nothing_in_silence() {
+    let origin = tempfile::tempdir().unwrap();
+    let store = open(origin.path()).await.unwrap();
+    fill(&store).await;
+    let renders = everything(&store).await;
+    let died = copied(origin.path());
+    drop(store);
+    let truth = answers(copied(died.path()).path(), &renders).await.unwrap();
+    let size = std::fs::metadata(wal(died.path())).unwrap().len();
+    let mut rng = fastrand::Rng::with_seed(12);
+    let mut refused = 0;
+    for _ in 0..TRIED {
+        let bit = rng.usize(0..usize::try_from(size).unwrap() * 8);
+        let folder = copied(died.path());
+        flip(&wal(folder.path()), bit);
+        match answers(folder.path(), &renders).await {
+            None => refused += 1,
+            Some(answers) => assert_eq!(answers, truth, "bit {bit}"),
+        }
+    }
+    assert!(refused > TRIED / 2, "{refused} refused");
+}
+
+#[tokio::test]
+async fn a_log_that_was_cut_short_loses_nothing_in_silence() {
+    let origin = tempfile::tempdir().unwrap();
+    let store = open(origin.path()).await.unwrap();
+    fill(&store).await;
+    let renders = everything(&store).await;
+    let died = copied(origin.path());
+    drop(store);
+    let truth = answers(copied(died.path()).path(), &renders).await.unwrap();
+    let size = std::fs::metadata(wal(died.path())).unwrap().len();
+    let mut rng = fastrand::Rng::with_seed(13);
+    for length in std::iter::once(0).chain(std::iter::repeat_with(|| rng.u64(0..size)).take(TRIED / 5)) {
+        let folder = copied(died.path());
+        std::fs::File::options().write(true).open(wal(folder.path())).unwrap().set_len(length).unwrap();
+        if let Some(answers) = answers(folder.path(), &renders).await {
+            assert_eq!(answers, truth, "cut to {length} of {size} bytes");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! A small queue with something of everything in it, and what can be read of it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lastframe_core::ports::{
+    Directory as _, Filter, IdempotencyKey, NewRender, Pausable, Queue as _, QueueError,
+};
+use lastframe_core::props::Props;
+use lastframe_core::site::SiteVersion;
+use lastframe_core::{
+    Failure, Kind, Lease, ManualClock, OnFailure, Outcome, Output, Render, RenderId, RenderRequest, TenantId,
+};
+use lastframe_store::{OpenError, Options, Store};
+
+pub(crate) async fn open(folder: &Path) -> Result<Store, OpenError> {
+    let clock = ManualClock::new("2026-03-01T12:00:00Z".parse().unwrap());
+    Store::open(folder, Arc::new(clock), Options::default()).await
+}
+
+pub(crate) fn tenant(name: &str) -> TenantId {
+    TenantId::new(name)
+}
+
+pub(crate) fn site(version: &str) -> SiteVersion {
+    SiteVersion {
+        name: "site".into(),
+        version: version.into(),
+        remotion_version: "4.0.527".into(),
+        renderer: "/renderer".into(),
+        size_in_bytes: 1,
+        compositions: Vec::new(),
+        created_at: "2026-03-01T12:00:00Z".parse().unwrap(),
+    }
+}
+
+/// A render whose props repeat the composition's name, so that both can be found in the file.
+pub(crate) fn render(composition: &str, group: Option<&str>) -> NewRender {
+    let mut request = RenderRequest {
+        composition: composition.into(),
+        serve_url: "site".into(),
+        input_props: Some(serde_json::from_str::<Props>(&format!("{{\"of\":\"{composition}\"}}")).unwrap()),
+        ..RenderRequest::default()
+    };
+    let queue = request.queue.get_or_insert_default();
+    queue.group = group.map(str::to_owned);
+    queue.on_failure = Some(OnFailure::Block);
+    NewRender { kind: Kind::Media, site_version: "v1".into(), request, default_max_attempts: 3 }
+}
+
+pub(crate) async fn submit(store: &Store, of: &str, render: NewRender) -> Render {
+    store.submit(&tenant(of), vec![render], None).await.unwrap().renders.remove(0)
+}
+
+pub(crate) async fn claim(store: &Store) -> Option<Lease> {
+    store.claim("worker", Duration::ZERO).await.unwrap()
+}
+
+pub(crate) fn succeeded() -> Outcome {
+    Outcome::Succeeded(Output {
+        key: "out/1.mp4".into(),
+        size_in_bytes: 1_000,
+        sha256: "00".repeat(32),
+        content_type: "video/mp4".into(),
+        frame_count: Some(150),
+        width: Some(1920),
+        height: Some(1080),
+        duration_in_seconds: Some(5.0),
+    })
+}
+
+/// Fills a store with renders in every state that a stopped one can have, in groups that wait, are paused and held.
+pub(crate) async fn fill(store: &Store) {
+    for name in ["ann", "bob"] {
+        store.put_site(&tenant(name), site("v0")).await.unwrap();
+        store.put_site(&tenant(name), site("v1")).await.unwrap();
+    }
+    store.pause(Pausable::Group(tenant("bob"), "paused".into())).await.unwrap();
+    for number in 0..12 {
+        for (of, group) in [("ann", None), ("bob", Some("held")), ("bob", Some("paused"))] {
+            submit(store, of, render(&format!("{of}-{number}"), group)).await;
+        }
+    }
+    let key = IdempotencyKey { key: "once".into(), body_hash: [7; 32] };
+    store.submit(&tenant("ann"), vec![render("keyed", None)], Some(key)).await.unwrap();
+    let good = succeeded();
+    let bad = Outcome::Failed(Failure::new("component_error", "it threw", false));
+    for outcome in [good.clone(), good.clone(), bad, Outcome::Cancelled, good] {
+        let lease = claim(store).await.unwrap();
+        store.finish(lease.render.id, &lease.token, outcome).await.unwrap();
+    }
+}
+
+/// What a store answers, by question. An answer is what was written, or that it cannot be given.
+pub(crate) type Answers = BTreeMap<String, Result<String, String>>;
+
+/// Asks a store for everything about these renders.
+pub(crate) async fn ask(store: &Store, renders: &[RenderId]) -> Answers {
+    fn answer<T: std::fmt::Debug>(answer: Result<T, QueueError>) -> Result<String, String> {
+        answer.map(|answer| format!("{answer:?}")).map_err(|error| error.to_string())
+    }
+    let mut answers = Answers::new();
+    for id in renders {
+        answers.insert(format!("render {id}"), answer(store.get(*id).await));
+        answers.insert(format!("request {id}"), answer(store.request(*id).await));
+        answers.insert(format!("attempts {id}"), answer(store.attempts(*id).await));
+    }
+    for name in ["ann", "bob"] {
+        answers.insert(format!("tenant {name}"), answer(store.tenant(&tenant(name)).await));
+        for version in ["v0", "v1"] {
+            let site = store.site_version(&tenant(name), "site", version).await;
+            answers.insert(format!("site {name} {version}"), answer(site));
+        }
+    }
+    for group in ["held", "paused"] {
+        answers.insert(format!("group {group}"), answer(store.group(&tenant("bob"), group).await));
+    }
+    answers
+}
+
+pub(crate) async fn everything(store: &Store) -> Vec<RenderId> {
+    let all = store.list(Filter { limit: 1_000, ..Filter::default() }).await.unwrap();
+    all.into_iter().map(|render| render.id).collect()
+}
+
+/// Copies the files of a folder as a disk would hold them if the process died now.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    for file in std::fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        // What is shared in memory does not outlive the process.
+        if !file.file_name().to_string_lossy().ends_with("-shm") {
+            std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+    }
+}
+
+/// A copy of its own of a folder.
+pub(crate) fn copied(from: &Path) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    copy(from, folder.path());
+    folder
+}
+
+pub(crate) fn flip(file: &Path, bit: usize) {
+    let mut bytes = std::fs::read(file).unwrap();
+    bytes[bit / 8] ^= 1 << (bit % 8);
+    std::fs::write(file, bytes).unwrap();
+}
+
+pub(crate) fn wal(folder: &Path) -> std::path::PathBuf {
+    folder.join(format!("{}-wal", Store::FILE))
+}
