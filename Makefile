@@ -30,7 +30,7 @@ bench-queue: setup bench/node_modules ## Measure: the queue beside BullMQ on Red
 	@node bench/queue.mjs $(if $(QUICK),--quick)
 
 bench/node_modules: bench/package-lock.json
-	cd bench && npm ci --no-audit --no-fund --ignore-scripts
+	cd bench && npm install --no-save --no-audit --no-fund --ignore-scripts
 	@touch $@
 
 clean: ## Remove what was built and rendered

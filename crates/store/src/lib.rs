@@ -296,7 +296,7 @@ impl Queue for Store {
 
     async fn tenant(&self, tenant: &TenantId) -> Result<Option<Tenant>, QueueError> {
         let tenant = tenant.clone();
-        self.readers.run(move |db| tenant::get(db, &tenant)).await
+        self.readers.at_once(move |db| tenant::get(db, &tenant)).await
     }
 
     async fn group(&self, tenant: &TenantId, name: &str) -> Result<Option<Group>, QueueError> {
@@ -318,7 +318,7 @@ impl Queue for Store {
     }
 
     async fn get(&self, render: RenderId) -> Result<Option<Render>, QueueError> {
-        self.readers.run(move |db| read::get(db, render)).await
+        self.readers.at_once(move |db| read::get(db, render)).await
     }
 
     async fn request(&self, render: RenderId) -> Result<Option<RenderRequest>, QueueError> {
@@ -336,7 +336,7 @@ impl Queue for Store {
 
     async fn position(&self, render: RenderId) -> Result<Option<Position>, QueueError> {
         let (now, monotonic) = (self.clock.now().as_millisecond(), self.monotonic(Duration::ZERO));
-        self.readers.run(move |db| position::position(db, render, now, monotonic)).await
+        self.readers.at_once(move |db| position::position(db, render, now, monotonic)).await
     }
 
     async fn list(&self, filter: Filter) -> Result<Vec<Render>, QueueError> {
@@ -359,7 +359,7 @@ impl Directory for Store {
 
     async fn site(&self, tenant: &TenantId, name: &str) -> Result<Option<SiteVersion>, QueueError> {
         let (tenant, name) = (tenant.clone(), name.to_owned());
-        self.readers.run(move |db| site::get(db, &tenant, &name, None)).await
+        self.readers.at_once(move |db| site::get(db, &tenant, &name, None)).await
     }
 
     async fn site_version(
@@ -369,7 +369,7 @@ impl Directory for Store {
         version: &str,
     ) -> Result<Option<SiteVersion>, QueueError> {
         let (tenant, name, version) = (tenant.clone(), name.to_owned(), version.to_owned());
-        self.readers.run(move |db| site::get(db, &tenant, &name, Some(&version))).await
+        self.readers.at_once(move |db| site::get(db, &tenant, &name, Some(&version))).await
     }
 
     async fn sites(&self, tenant: &TenantId) -> Result<Vec<SiteVersion>, QueueError> {
@@ -398,6 +398,7 @@ impl Readers {
         Ok(Self { idle: Arc::new(Mutex::new(idle)), permits: Arc::new(Semaphore::new(Self::COUNT)) })
     }
 
+    /// Answers a question that may take its time.
     async fn run<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Connection) -> Result<T, QueueError> + Send + 'static,
@@ -405,15 +406,32 @@ impl Readers {
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(storage)?;
         let idle = Arc::clone(&self.idle);
         let answered = tokio::task::spawn_blocking(move || {
-            let lock = || idle.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(connection) = lock().pop() else { return Err(storage(rusqlite::Error::InvalidQuery)) };
-            // One snapshot for all that the question reads: what a commit changed in between does not mix in.
-            let answer =
-                connection.unchecked_transaction().map_err(storage).and_then(|snapshot| question(&snapshot));
-            lock().push(connection);
+            let answer = answer(&idle, question);
             drop(permit);
             answer
         });
         answered.await.map_err(storage)?
     }
+
+    /// Answers a question about a row or two where it is asked: a thread to ask it on would cost more than it does.
+    async fn at_once<T>(
+        &self,
+        question: impl FnOnce(&Connection) -> Result<T, QueueError> + Send,
+    ) -> Result<T, QueueError> {
+        let _permit = self.permits.acquire().await.map_err(storage)?;
+        answer(&self.idle, question)
+    }
+}
+
+/// Lends a connection to the question. There is one for each permit.
+fn answer<T>(
+    idle: &Mutex<Vec<Connection>>,
+    question: impl FnOnce(&Connection) -> Result<T, QueueError>,
+) -> Result<T, QueueError> {
+    let lock = || idle.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(connection) = lock().pop() else { return Err(storage(rusqlite::Error::InvalidQuery)) };
+    // One snapshot for all that the question reads: what a commit changed in between does not mix in.
+    let answer = connection.unchecked_transaction().map_err(storage).and_then(|snapshot| question(&snapshot));
+    lock().push(connection);
+    answer
 }
