@@ -4,8 +4,8 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use async_trait::async_trait;
-use lastframe_core::Status;
 use lastframe_core::ports::{Location, Outputs, Queue};
+use lastframe_core::{RenderId, Status};
 
 /// A folder of finished files: `{render}/{attempt}.{extension}`.
 #[derive(Clone, Debug)]
@@ -35,30 +35,52 @@ impl LocalOutputs {
         while let Some(render) = renders.next_entry().await? {
             let name = render.file_name();
             let Some(id) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
-            // The files before the record: one that an attempt has put there and that was there before we asked is either
-            // of a render that is still being rendered, or was decided about.
-            let mut keys = Vec::new();
-            let mut files = tokio::fs::read_dir(render.path()).await?;
-            while let Some(file) = files.next_entry().await? {
-                keys.push(format!("{id}/{}", file.file_name().display()));
-            }
-            let Some(known) = queue.get(id).await.map_err(io::Error::other)? else {
-                // Not ours to judge: a database that was lost or restored must not take the videos with it.
-                tracing::warn!(render.id = %id, "there are outputs of a render that the queue does not know; they are kept");
-                continue;
-            };
-            if known.status == Status::Rendering {
-                continue;
-            }
-            for key in keys {
-                if known.output.as_ref().is_none_or(|output| output.key != key) {
-                    self.delete(&key).await?;
-                    removed += 1;
+            match self.sweep_render(queue, id).await {
+                Ok(files) => removed += files,
+                Err(error) => {
+                    tracing::error!(render.id = %id, %error, "cannot sweep the outputs of a render")
                 }
             }
         }
         Ok(removed)
     }
+
+    async fn sweep_render(&self, queue: &dyn Queue, id: RenderId) -> io::Result<usize> {
+        // The files before the record: one that an attempt has put there and that was there before we asked is either
+        // of a render that is still being rendered, or was decided about.
+        let mut keys = Vec::new();
+        let mut files = match tokio::fs::read_dir(self.folder.join(id.to_string())).await {
+            // Retention was faster.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            files => files?,
+        };
+        while let Some(file) = files.next_entry().await? {
+            keys.push(format!("{id}/{}", file.file_name().display()));
+        }
+        let Some(known) = queue.get(id).await.map_err(io::Error::other)? else {
+            // Not ours to judge: a database that was lost or restored must not take the videos with it.
+            tracing::warn!(render.id = %id, "there are outputs of a render that the queue does not know; they are kept");
+            return Ok(0);
+        };
+        if known.status == Status::Rendering {
+            return Ok(0);
+        }
+        let mut removed = 0;
+        for key in keys {
+            // One of a later lease than the queue knows of was made before the database was restored.
+            let is_of_a_known_lease = lease(&key).is_some_and(|lease| lease <= known.leases);
+            if is_of_a_known_lease && known.output.as_ref().is_none_or(|output| output.key != key) {
+                self.delete(&key).await?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+/// The lease under which an output was made.
+fn lease(key: &str) -> Option<u32> {
+    Path::new(key).file_stem()?.to_str()?.parse().ok()
 }
 
 #[async_trait]

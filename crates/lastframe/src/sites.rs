@@ -11,6 +11,7 @@ use lastframe_core::Failure;
 use lastframe_core::site::SiteVersion;
 use lastframe_worker::local::LocalRenderer;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::{Mutex, MutexGuard};
 
 /// Files and folders in a bundle; Remotion's own have a few dozen.
 const MOST_ENTRIES: usize = 20_000;
@@ -38,6 +39,7 @@ pub(crate) struct Sites {
     incoming: PathBuf,
     renderer: Arc<LocalRenderer>,
     max_size: u64,
+    changing: Arc<Mutex<()>>,
 }
 
 impl Sites {
@@ -50,7 +52,12 @@ impl Sites {
     ) -> io::Result<Self> {
         std::fs::remove_dir_all(&incoming)?;
         std::fs::create_dir(&incoming)?;
-        Ok(Self { folder, incoming, renderer, max_size })
+        Ok(Self { folder, incoming, renderer, max_size, changing: Arc::default() })
+    }
+
+    /// Held while files and directory change together: nobody may remove a version that another is about to name.
+    pub(crate) async fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().await
     }
 
     /// A file to receive an upload into, on the same disk as the sites.
@@ -72,6 +79,8 @@ impl Sites {
             let folder = tempfile::tempdir_in(incoming)?;
             let size = unpack(archive.as_file(), folder.path(), max_size)?;
             let version = content_hash(folder.path())?;
+            // The names as well as the bytes: a version that is recorded must be whole after power loss.
+            rustix::fs::syncfs(File::open(folder.path())?).map_err(io::Error::from)?;
             Ok((folder, version, size))
         });
         let (folder, version, size_in_bytes) = unpacked.await.map_err(io::Error::other)??;
@@ -102,7 +111,10 @@ impl Sites {
     /// Removes the files of versions that no site uses any more.
     pub(crate) async fn remove(&self, versions: &[String]) -> io::Result<()> {
         for version in versions {
-            tokio::fs::remove_dir_all(self.folder.join(version)).await?;
+            match tokio::fs::remove_dir_all(self.folder.join(version)).await {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
         Ok(())
     }

@@ -152,6 +152,8 @@ fn put_aside(folder: &Path) -> io::Result<Option<PathBuf>> {
         }
     }
     File::open(&aside)?.sync_all()?;
+    // On disk before another database comes to lie where the old log was.
+    File::open(folder)?.sync_all()?;
     Ok(Some(aside))
 }
 

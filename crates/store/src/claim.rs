@@ -4,6 +4,8 @@
 //! open render of the highest priority, oldest first (`render_ready`). Group order needs no look here: only the
 //! render that has its group's turn can have an open gate (see `line.rs`).
 
+use std::time::Duration;
+
 use rusqlite::{OptionalExtension, params};
 
 use crate::integrity;
@@ -14,9 +16,32 @@ const NEXT: &str = "
     WHERE gate = 0 AND tenant_id = (
         SELECT id FROM tenant
         WHERE ready > 0 AND paused = 0 AND (max_rendering IS NULL OR rendering < max_rendering)
-            AND (SELECT paused FROM queue) = 0
+            AND intact AND (SELECT paused FROM queue) = 0
         ORDER BY vtime, id LIMIT 1)
     ORDER BY priority DESC, seq LIMIT 1";
+
+/// Whether [`NEXT`] must find something, by the counters.
+const WAITS: &str = "
+    SELECT EXISTS (SELECT 1 FROM tenant
+        WHERE ready > 0 AND paused = 0 AND (max_rendering IS NULL OR rendering < max_rendering)
+            AND intact AND (SELECT paused FROM queue) = 0)";
+
+/// What is damaged when rows, indexes and counters do not agree.
+const ORDER: &str = "the order of the queue";
+
+/// Makes indexes and counters anew from the rows. With a million renders that takes seconds, and is better than to serve
+/// nobody because of one damaged row.
+pub(crate) fn mend(tx: &mut Tx<'_>) -> rusqlite::Result<()> {
+    tracing::error!("rows, indexes and counters of the queue do not agree: making indexes and counters anew");
+    tx.db.execute_batch(
+        "REINDEX;
+         UPDATE tenant SET (ready, queued, rendering, succeeded, failed, cancelled) =
+            (SELECT ifnull(sum(gate IS 0), 0), ifnull(sum(status = 'queued'), 0), ifnull(sum(status = 'rendering'), 0),
+                ifnull(sum(status = 'succeeded'), 0), ifnull(sum(status = 'failed'), 0), ifnull(sum(status = 'cancelled'), 0)
+             FROM render WHERE tenant_id = tenant.id)
+         WHERE intact",
+    )
+}
 
 /// What one claim adds to the virtual time of a tenant of weight 1.
 const SERVICE: i64 = 1_000_000;
@@ -29,22 +54,30 @@ pub(crate) struct Claimed {
     pub(crate) intact: bool,
 }
 
-/// Leases the next render under `token` until `deadline` on the monotonic clock.
+/// Leases the next render under `token` for `duration`.
 pub(crate) fn claim(
     tx: &mut Tx<'_>,
     worker: &str,
     token: &str,
-    deadline: i64,
+    duration: Duration,
 ) -> rusqlite::Result<Option<Claimed>> {
     let next = tx
         .db
         .prepare_cached(NEXT)?
         .query_row([], |row| {
-            let claimed = Claimed { seq: row.get(0)?, id: row.get(3)?, intact: row.get(4)? };
+            // Nothing else of a row that is not what was written.
+            if !row.get::<_, bool>(4)? {
+                let claimed = Claimed { seq: row.get(0)?, id: String::new(), intact: false };
+                return Ok((claimed, 0, None));
+            }
+            let claimed = Claimed { seq: row.get(0)?, id: row.get(3)?, intact: true };
             Ok((claimed, row.get::<_, i64>(1)?, row.get::<_, Option<String>>(2)?))
         })
         .optional()?;
-    let Some((claimed, tenant, group)) = next else { return Ok(None) };
+    let Some((claimed, tenant, group)) = next else {
+        let waits: bool = tx.db.prepare_cached(WAITS)?.query_row([], |row| row.get(0))?;
+        return if waits { Err(integrity::damaged(ORDER)) } else { Ok(None) };
+    };
     if !claimed.intact {
         return Ok(Some(claimed));
     }
@@ -56,9 +89,9 @@ pub(crate) fn claim(
                 started_at = coalesce(started_at, ?4), attempt_started_at = ?4
              WHERE seq = ?1 AND status = 'queued' AND gate = 0",
         )?
-        .execute(params![claimed.seq, token, deadline, tx.now])?;
+        .execute(params![claimed.seq, token, tx.deadline(duration), tx.now])?;
     if leased == 0 {
-        return Err(integrity::damaged("the order of the queue"));
+        return Err(integrity::damaged(ORDER));
     }
     tx.db
         .prepare_cached(

@@ -4,7 +4,7 @@ use lastframe_core::ports::{ControlError, QueueError};
 use lastframe_core::{Event, Render, RenderId, Status};
 use rusqlite::params;
 
-use crate::lease::cancelled;
+use crate::lease::{RECORD_DAMAGED, cancelled};
 use crate::line;
 use crate::read;
 use crate::row::{AT_ONCE, to_json};
@@ -43,7 +43,9 @@ pub(crate) fn redrive(tx: &mut Tx<'_>, ids: &[RenderId]) -> Result<Vec<RenderId>
     let mut redriven = Vec::new();
     for id in ids {
         // Somebody may have retried or removed it since it was found.
-        if read::get(tx.db, *id)?.is_some_and(|render| render.status == Status::Failed) {
+        if read::get(tx.db, *id)?
+            .is_some_and(|render| render.status == Status::Failed && !is_condemned(&render))
+        {
             retry(tx, *id)?;
             redriven.push(*id);
         }
@@ -88,6 +90,9 @@ pub(crate) fn forget(tx: &mut Tx<'_>, ids: &[RenderId]) -> Result<usize, QueueEr
 pub(crate) fn retry(tx: &mut Tx<'_>, id: RenderId) -> Result<Render, ControlError> {
     let render = read::get(tx.db, id)?.ok_or(ControlError::NotFound)?;
     let status = render.status.on(Event::Retry)?;
+    if is_condemned(&render) {
+        return Err(QueueError::Damaged { what: format!("render {id}") }.into());
+    }
     let tenant = tenant_id(tx, &render.tenant)?;
     tx.db
         .prepare_cached(
@@ -111,4 +116,8 @@ fn resettle(tx: &mut Tx<'_>, render: &Render) -> Result<(), QueueError> {
     let Some(group) = &render.group else { return Ok(()) };
     let tenant = tenant_id(tx, &render.tenant)?;
     line::settle(tx, tenant, group).map_err(storage)
+}
+
+fn is_condemned(render: &Render) -> bool {
+    render.error.as_ref().is_some_and(|error| error.code == RECORD_DAMAGED)
 }

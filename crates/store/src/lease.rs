@@ -1,5 +1,7 @@
 //! Everything that happens to a render while somebody holds its lease, and when nobody does any more.
 
+use std::time::Duration;
+
 use lastframe_core::ports::{LeaseError, QueueError};
 use lastframe_core::{
     Checkpoint, Event, Extended, Failure, HandBack, LeaseToken, Outcome, Output, Progress, RenderId,
@@ -7,6 +9,7 @@ use lastframe_core::{
 };
 use rusqlite::{OptionalExtension, params};
 
+use crate::integrity;
 use crate::line;
 use crate::row::to_json;
 use crate::writer::{Tx, storage};
@@ -24,20 +27,21 @@ struct Held {
     cancel_requested: bool,
 }
 
-const HELD: &str = "SELECT seq, id, tenant_id, group_name, attempt, max_attempts, lost, on_failure = 'block', \
+const HELD: &str = "SELECT intact, seq, id, tenant_id, group_name, attempt, max_attempts, lost, on_failure = 'block', \
     cancel_requested_at IS NOT NULL FROM render WHERE status = 'rendering'";
 
 fn held(row: &rusqlite::Row<'_>) -> rusqlite::Result<Held> {
+    integrity::check(row, 0, || "a render".into())?;
     Ok(Held {
-        seq: row.get(0)?,
-        id: crate::row::parsed(row, 1)?,
-        tenant: row.get(2)?,
-        group: row.get(3)?,
-        attempt: row.get(4)?,
-        max_attempts: row.get(5)?,
-        lost: row.get(6)?,
-        blocks: row.get(7)?,
-        cancel_requested: row.get(8)?,
+        seq: row.get(1)?,
+        id: crate::row::parsed(row, 2)?,
+        tenant: row.get(3)?,
+        group: row.get(4)?,
+        attempt: row.get(5)?,
+        max_attempts: row.get(6)?,
+        lost: row.get(7)?,
+        blocks: row.get(8)?,
+        cancel_requested: row.get(9)?,
     })
 }
 
@@ -54,10 +58,12 @@ pub(crate) fn extend(
     tx: &mut Tx<'_>,
     render: RenderId,
     token: &LeaseToken,
-    deadline: i64,
+    duration: Duration,
     progress: Progress,
     checkpoint: Option<&Checkpoint>,
 ) -> Result<Extended, LeaseError> {
+    // From when it is written, and not from when it was asked for: behind a writer that was held up, nobody's lease ends.
+    let deadline = tx.deadline(duration);
     let progress = to_json(&progress)?;
     let checkpoint = checkpoint.map(to_json).transpose()?;
     let cancel_requested = tx
@@ -145,30 +151,39 @@ pub(crate) fn lose(tx: &mut Tx<'_>, seq: i64, policy: RetryPolicy) -> Result<(),
     Ok(())
 }
 
+/// The code of a render that [`condemn`] has ended. It cannot be retried: what it asked for is not known for sure.
+pub(crate) const RECORD_DAMAGED: &str = "record_damaged";
+
 /// Ends a render whose record is damaged: what it says cannot be followed, and left where it is it would be in the way.
 pub(crate) fn condemn(tx: &mut Tx<'_>, seq: i64) -> Result<(), QueueError> {
     let failure = Failure::new(
-        "record_damaged",
+        RECORD_DAMAGED,
         "its record was damaged on disk, so it is not rendered: submit it again (`lastframe check` looks for more damage)",
         false,
     );
     let error = to_json(&failure)?;
-    let (id, tenant, group, holds): (String, i64, Option<String>, bool) = tx
+    // What it says of its id and its group may be what is damaged.
+    let group: Option<(i64, String)> = tx
+        .db
+        .prepare_cached("SELECT tenant_id, name FROM render_group WHERE head = ?1")
+        .and_then(|mut sql| sql.query_row([seq], |row| Ok((row.get(0)?, row.get(1)?))).optional())
+        .map_err(storage)?;
+    let (id, holds) = tx
         .db
         .prepare_cached(
             "UPDATE render SET status = 'failed', gate = NULL, lease_token = NULL, lease_deadline = NULL,
                 progress = NULL, checkpoint = NULL, output = NULL, error = ?2, finished_at = ?3
-             WHERE seq = ?1 RETURNING id, tenant_id, group_name, on_failure = 'block'",
+             WHERE seq = ?1 RETURNING id, on_failure = 'block'",
         )
         .and_then(|mut sql| {
             sql.query_row(params![seq, error, tx.now], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+                Ok((String::from_utf8_lossy(row.get_ref(0)?.as_bytes()?).into_owned(), row.get(1)?))
             })
         })
         .map_err(storage)?;
     tracing::error!(render.id = id, "the record of a render is damaged; it is failed");
-    if let Some(group) = &group {
-        line::leave(tx, seq, tenant, group, holds).map_err(storage)?;
+    if let Some((tenant, group)) = &group {
+        line::leave(tx, seq, *tenant, group, holds).map_err(storage)?;
     }
     tx.claimable();
     if let Ok(id) = crate::row::id(&id) {

@@ -24,12 +24,13 @@ mod tenant;
 mod writer;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
+use futures_util::future::{FutureExt as _, join_all};
 use lastframe_core::ports::{
     Capabilities, Changes, ControlError, Directory, Filter, Group, IdempotencyKey, LeaseError, NewRender,
     Overview, Pausable, Position, Queue, QueueError, Redrive, Redriven, RemoveSiteError, Share, SteerError,
@@ -49,6 +50,7 @@ pub use crate::check::{Belonging, Report, belongings, check};
 use crate::checkpoint::Checkpointer;
 pub use crate::connection::OpenError;
 use crate::mark::Mark;
+use crate::sweep::Due;
 pub use crate::sweep::KEY_LIFETIME;
 use crate::writer::{Files, Signals, Writer, storage};
 
@@ -81,7 +83,12 @@ pub struct Store {
     options: Options,
     epoch: String,
     tokens: AtomicU64,
+    /// When indexes were last made anew, in milliseconds of the monotonic clock.
+    mended_at: AtomicI64,
 }
+
+/// The least time between two mendings, in milliseconds.
+const MEND_AFTER: i64 = 60_000;
 
 impl Store {
     /// The database's file within the data folder.
@@ -117,15 +124,16 @@ impl Store {
             options,
             epoch: format!("{:016x}", u64::from_le_bytes(epoch)),
             tokens: AtomicU64::new(0),
+            mended_at: AtomicI64::new(-MEND_AFTER),
         };
-        let policy = store.options.retry;
-        let lost = store.writer.run(move |tx| sweep::recover(tx, policy)).await?;
-        if lost > 0 {
+        let left = store.readers.run(sweep::left).await?;
+        if !left.leases.is_empty() {
             tracing::info!(
-                renders = lost,
+                renders = left.leases.len(),
                 "renders that were under way when the last process ended are queued again"
             );
         }
+        store.see_to(left, true).await?;
         Ok(store)
     }
 
@@ -135,9 +143,29 @@ impl Store {
     /// When the storage fails; nothing is lost, the next sweep tries again.
     pub async fn sweep(&self) -> Result<(), QueueError> {
         let (now, monotonic) = (self.clock.now().as_millisecond(), self.monotonic(Duration::ZERO));
-        if self.readers.run(move |db| sweep::is_due(db, now, monotonic).map_err(storage)).await? {
-            let policy = self.options.retry;
-            self.writer.run(move |tx| sweep::sweep(tx, policy)).await?;
+        let due = self.readers.run(move |db| sweep::due(db, now, monotonic)).await?;
+        self.see_to(due, false).await
+    }
+
+    /// Each in a command of its own; those that wait together share a commit.
+    async fn see_to(&self, due: Due, always: bool) -> Result<(), QueueError> {
+        let policy = self.options.retry;
+        let writer = &self.writer;
+        let expired = due
+            .leases
+            .into_iter()
+            .map(|seq| writer.run(move |tx| sweep::expire(tx, seq, always, policy)).boxed());
+        let woken =
+            due.waits.into_iter().map(|seq| writer.run(move |tx| sweep::wake(tx, seq, always)).boxed());
+        let keys = due.keys.then(|| writer.run(sweep::forget_keys).boxed());
+        for done in join_all(expired.chain(woken).chain(keys)).await {
+            match done {
+                // It is in nobody's way but its own.
+                Err(error @ QueueError::Damaged { .. }) => {
+                    tracing::error!(%error, "a render cannot be put back or woken");
+                }
+                done => done?,
+            }
         }
         Ok(())
     }
@@ -152,12 +180,30 @@ impl Store {
     }
 
     async fn claim_now(&self, worker: &str) -> Result<Option<Lease>, QueueError> {
-        let (worker, token, deadline) =
-            (worker.to_owned(), self.next_token(), self.monotonic(self.options.lease));
+        match self.try_claim(worker).await {
+            Err(QueueError::Damaged { what }) if self.may_mend() => {
+                tracing::error!(what, "a claim came upon damage");
+                self.writer.run(|tx| claim::mend(tx).map_err(storage)).await?;
+                self.try_claim(worker).await
+            }
+            claimed => claimed,
+        }
+    }
+
+    /// Not again and again: what mending does not help would only be made slower by it.
+    fn may_mend(&self) -> bool {
+        let now = self.monotonic(Duration::ZERO);
+        let mended = self.mended_at.load(Ordering::Relaxed);
+        now.saturating_sub(mended) >= MEND_AFTER
+            && self.mended_at.compare_exchange(mended, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    async fn try_claim(&self, worker: &str) -> Result<Option<Lease>, QueueError> {
+        let (worker, token) = (worker.to_owned(), self.next_token());
         let (duration, policy) = (self.options.lease, self.options.retry);
         self.writer
             .run(move |tx| {
-                while let Some(claimed) = claim::claim(tx, &worker, &token.0, deadline).map_err(storage)? {
+                while let Some(claimed) = claim::claim(tx, &worker, &token.0, duration).map_err(storage)? {
                     // Left where it is, one that cannot be read would be next for ever, and none behind it would be made.
                     if !claimed.intact {
                         lease::condemn(tx, claimed.seq)?;
@@ -209,7 +255,9 @@ impl Queue for Store {
         key: Option<IdempotencyKey>,
     ) -> Result<Submitted, SubmitError> {
         let tenant = tenant.clone();
-        self.writer.run_unless_busy(move |tx| submit::submit(tx, &tenant, &renders, key.as_ref())).await
+        self.writer
+            .run_unless_busy(renders.len(), move |tx| submit::submit(tx, &tenant, &renders, key.as_ref()))
+            .await
     }
 
     async fn claim(&self, worker: &str, wait: Duration) -> Result<Option<Lease>, QueueError> {
@@ -237,9 +285,9 @@ impl Queue for Store {
         progress: Progress,
         checkpoint: Option<Checkpoint>,
     ) -> Result<Extended, LeaseError> {
-        let (token, deadline) = (token.clone(), self.monotonic(self.options.lease));
+        let (token, duration) = (token.clone(), self.options.lease);
         self.writer
-            .run(move |tx| lease::extend(tx, render, &token, deadline, progress, checkpoint.as_ref()))
+            .run(move |tx| lease::extend(tx, render, &token, duration, progress, checkpoint.as_ref()))
             .await
     }
 

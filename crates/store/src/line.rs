@@ -42,7 +42,8 @@ pub(crate) fn leave(
 ) -> rusqlite::Result<()> {
     tx.db
         .prepare_cached(
-            "UPDATE render_group SET head = NULL, held_by = iif(?3, ?4, held_by) WHERE tenant_id = ?1 AND name = ?2",
+            "UPDATE render_group SET head = NULL, held_by = iif(?3, ?4, held_by)
+             WHERE tenant_id = ?1 AND name = ?2 AND head = ?4",
         )?
         .execute(params![tenant, group, holds, seq])?;
     settle(tx, tenant, group)
@@ -67,7 +68,7 @@ pub(crate) fn settle(tx: &mut Tx<'_>, tenant: i64, group: &str) -> rusqlite::Res
         None => false,
         Some(head) => tx
             .db
-            .prepare_cached("SELECT status = 'rendering' FROM render WHERE seq = ?1")?
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM render WHERE seq = ?1 AND status = 'rendering')")?
             .query_row([head], |row| row.get(0))?,
     };
     if head_is_rendering {

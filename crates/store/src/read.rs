@@ -92,31 +92,37 @@ pub(crate) fn list(db: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Ren
 
 /// The failed renders that a redrive is about, oldest first, and whether there are more.
 pub(crate) fn failed(db: &Connection, which: &Redrive) -> Result<Redriven, QueueError> {
-    let ids = which.ids.as_ref().map(to_json).transpose()?;
-    let millis = |time: Option<jiff::Timestamp>| time.map(jiff::Timestamp::as_millisecond);
+    // Only the conditions that are asked for; the checksum last, because it costs the most.
+    let (mut from, mut conditions) = ("render", String::new());
+    let mut values: Vec<Box<dyn rusqlite::ToSql>> = vec![Box::new(which.tenant.as_str().to_owned())];
+    let mut add = |condition: &str, value: Box<dyn rusqlite::ToSql>| {
+        values.push(value);
+        conditions.push_str(&format!(" AND {}", condition.replace('?', &format!("?{}", values.len()))));
+    };
+    if let Some(ids) = &which.ids {
+        from = "(SELECT DISTINCT value FROM json_each(?2)) AS asked CROSS JOIN render ON render.id = asked.value";
+        add("? IS NOT NULL", Box::new(to_json(ids)?));
+    }
+    if let Some(group) = &which.group {
+        add("group_name = ?", Box::new(group.clone()));
+    }
+    if let Some(since) = which.since {
+        add("finished_at >= ?", Box::new(since.as_millisecond()));
+    }
+    if let Some(until) = which.until {
+        add("finished_at < ?", Box::new(until.as_millisecond()));
+    }
+    if let Some(code) = &which.code {
+        add("error ->> '$.code' = ?", Box::new(code.clone()));
+    }
+    let sql = format!(
+        "SELECT render.id FROM {from} JOIN tenant ON tenant.id = tenant_id
+         WHERE tenant.name = ?1 AND status = 'failed'{conditions} AND render.intact ORDER BY seq LIMIT {}",
+        which.limit.saturating_add(1)
+    );
     let found: Vec<String> = db
-        .prepare_cached(
-            "SELECT render.id FROM render JOIN tenant ON tenant.id = tenant_id
-             WHERE tenant.name = ?1 AND status = 'failed' AND render.intact
-                AND (?2 IS NULL OR render.id IN (SELECT value FROM json_each(?2)))
-                AND (?3 IS NULL OR group_name = ?3)
-                AND (?4 IS NULL OR error ->> '$.code' = ?4)
-                AND (?5 IS NULL OR finished_at >= ?5)
-                AND (?6 IS NULL OR finished_at < ?6)
-             ORDER BY seq LIMIT ?7 + 1",
-        )
-        .and_then(|mut sql| {
-            let asked = params![
-                which.tenant.as_str(),
-                ids,
-                which.group,
-                which.code,
-                millis(which.since),
-                millis(which.until),
-                which.limit
-            ];
-            sql.query_map(asked, |row| row.get(0))?.collect()
-        })
+        .prepare_cached(&sql)
+        .and_then(|mut sql| sql.query_map(rusqlite::params_from_iter(values), |row| row.get(0))?.collect())
         .map_err(storage)?;
     let mut renders = found.iter().map(|id| row::id(id)).collect::<Result<Vec<_>, _>>()?;
     let more = renders.len() > which.limit as usize;

@@ -1,10 +1,13 @@
-//! What time alone brings about: leases end, delays pass, idempotency keys expire.
+//! What time alone brings about: leases end, delays and back-offs pass, idempotency keys expire.
+//!
+//! What is due is looked for on a reader, so that an idle queue writes nothing. Each render is then a command of its own:
+//! one whose record is damaged keeps no other waiting.
 
 use std::time::Duration;
 
 use lastframe_core::RetryPolicy;
 use lastframe_core::ports::QueueError;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::integrity::is_damage;
 use crate::lease;
@@ -14,75 +17,61 @@ use crate::writer::{Tx, storage};
 /// How long an idempotency key is remembered. The renders it stands for must not be forgotten before.
 pub const KEY_LIFETIME: Duration = Duration::from_secs(72 * 60 * 60);
 
-/// Renders that one transaction puts back or wakes, so that others need not wait long for theirs.
-const AT_A_TIME: u32 = 1_000;
+/// What one sweep takes on at most, of each sort: others need not wait long for theirs.
+const AT_A_TIME: u32 = 500;
 
-/// Whether there is anything to sweep. Asked on a reader, so that an idle queue writes nothing.
-pub(crate) fn is_due(db: &Connection, now: i64, monotonic: i64) -> rusqlite::Result<bool> {
-    db.prepare_cached(
-        "SELECT EXISTS (SELECT 1 FROM render WHERE gate = 1 AND run_at <= ?1)
-             OR EXISTS (SELECT 1 FROM render WHERE backoff_until <= ?2)
-             OR EXISTS (SELECT 1 FROM render WHERE status = 'rendering' AND lease_deadline <= ?2)
-             OR EXISTS (SELECT 1 FROM idempotency WHERE created_at <= ?3)",
-    )?
-    .query_row([now, monotonic, key_horizon(now)], |row| row.get(0))
+/// What time has brought about and nobody has seen to yet.
+#[derive(Debug, Default)]
+pub(crate) struct Due {
+    /// Renders whose lease may be over.
+    pub(crate) leases: Vec<i64>,
+    /// Renders that may start now.
+    pub(crate) waits: Vec<i64>,
+    /// There are idempotency keys to forget.
+    pub(crate) keys: bool,
 }
 
-pub(crate) fn sweep(tx: &mut Tx<'_>, policy: RetryPolicy) -> Result<(), QueueError> {
-    for seq in seqs(
-        tx,
-        "SELECT seq FROM render WHERE status = 'rendering' AND lease_deadline <= ?1",
-        [tx.monotonic],
-    )? {
-        lose(tx, seq, policy)?;
-    }
-    for seq in seqs(
-        tx,
-        "SELECT seq FROM render WHERE gate = 1 AND run_at <= ?1 LIMIT ?2",
-        [tx.now, AT_A_TIME.into()],
-    )? {
-        wake(tx, seq, tx.monotonic)?;
-    }
-    for seq in seqs(
-        tx,
-        "SELECT seq FROM render WHERE backoff_until <= ?1 LIMIT ?2",
-        [tx.monotonic, AT_A_TIME.into()],
-    )? {
-        wake(tx, seq, tx.monotonic)?;
-    }
-    tx.db
-        .prepare_cached("DELETE FROM idempotency WHERE created_at <= ?1")
-        .and_then(|mut sql| sql.execute([key_horizon(tx.now)]))
+/// What is due at that time.
+pub(crate) fn due(db: &Connection, now: i64, monotonic: i64) -> Result<Due, QueueError> {
+    let leases = "SELECT seq FROM render WHERE status = 'rendering' AND lease_deadline <= ?1 LIMIT ?2";
+    let delays = "SELECT seq FROM render WHERE gate = 1 AND run_at <= ?1 LIMIT ?2";
+    let backoffs = "SELECT seq FROM render WHERE backoff_until <= ?1 LIMIT ?2";
+    let mut waits = seqs(db, delays, now, AT_A_TIME)?;
+    waits.extend(seqs(db, backoffs, monotonic, AT_A_TIME)?);
+    let keys = db
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM idempotency WHERE created_at <= ?1)")
+        .and_then(|mut sql| sql.query_row([key_horizon(now)], |row| row.get(0)))
         .map_err(storage)?;
-    Ok(())
+    Ok(Due { leases: seqs(db, leases, monotonic, AT_A_TIME)?, waits, keys })
 }
 
-/// Ends every lease and every back-off that an earlier process gave: none of its workers lives, and its clock is gone.
-/// Returns how many leases there were.
-pub(crate) fn recover(tx: &mut Tx<'_>, policy: RetryPolicy) -> Result<usize, QueueError> {
-    let leased = seqs(
-        tx,
-        "SELECT seq FROM render INDEXED BY render_lease WHERE status = 'rendering' ORDER BY seq",
-        [],
-    )?;
-    for seq in &leased {
-        lose(tx, *seq, policy)?;
-    }
-    for seq in seqs(tx, "SELECT seq FROM render WHERE backoff_until IS NOT NULL", [])? {
-        wake(tx, seq, i64::MAX)?;
-    }
-    Ok(leased.len())
+/// What an earlier process has left: all its leases and back-offs, for none of its workers lives and its clock is gone.
+pub(crate) fn left(db: &Connection) -> Result<Due, QueueError> {
+    let leases = "SELECT seq FROM render INDEXED BY render_lease WHERE status = 'rendering' AND ?1 ORDER BY seq LIMIT ?2";
+    let waits = "SELECT seq FROM render WHERE backoff_until IS NOT NULL AND ?1 LIMIT ?2";
+    let (leases, waits) = (seqs(db, leases, 1, u32::MAX)?, seqs(db, waits, 1, u32::MAX)?);
+    Ok(Due { leases, waits, keys: false })
 }
 
-fn lose(tx: &mut Tx<'_>, seq: i64, policy: RetryPolicy) -> Result<(), QueueError> {
+/// Takes the lease away, if it is over; `always`, whatever its deadline says.
+pub(crate) fn expire(tx: &mut Tx<'_>, seq: i64, always: bool, policy: RetryPolicy) -> Result<(), QueueError> {
+    let deadline: Option<i64> = tx
+        .db
+        .prepare_cached("SELECT lease_deadline FROM render WHERE seq = ?1 AND status = 'rendering'")
+        .and_then(|mut sql| sql.query_row([seq], |row| row.get(0)).optional())
+        .map_err(storage)?;
+    if deadline.is_none_or(|deadline| deadline > tx.monotonic && !always) {
+        return Ok(());
+    }
     match lease::lose(tx, seq, policy) {
         Err(error) if is_damage(&error) => lease::condemn(tx, seq),
         lost => lost,
     }
 }
 
-/// Lets the render go, unless its back-off ends after `monotonic`.
-fn wake(tx: &mut Tx<'_>, seq: i64, monotonic: i64) -> Result<(), QueueError> {
+/// Lets the render go, unless its back-off ends later; `always`, whatever that says.
+pub(crate) fn wake(tx: &mut Tx<'_>, seq: i64, always: bool) -> Result<(), QueueError> {
+    let until = if always { i64::MAX } else { tx.monotonic };
     let woken = tx
         .db
         .prepare_cached(
@@ -90,9 +79,13 @@ fn wake(tx: &mut Tx<'_>, seq: i64, monotonic: i64) -> Result<(), QueueError> {
              WHERE seq = ?1 RETURNING tenant_id, group_name",
         )
         .and_then(|mut sql| {
-            sql.query_row([seq, monotonic], |row| Ok((row.get(0)?, row.get::<_, Option<String>>(1)?)))
+            let line = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get::<_, Option<String>>(1)?));
+            sql.query_row([seq, until], line).optional()
         })
-        .and_then(|(tenant, group)| line::enqueue(tx, seq, tenant, group.as_deref()))
+        .and_then(|woken| match woken {
+            Some((tenant, group)) => line::enqueue(tx, seq, tenant, group.as_deref()),
+            None => Ok(()),
+        })
         .map_err(storage);
     match woken {
         Err(error) if is_damage(&error) => lease::condemn(tx, seq),
@@ -100,13 +93,24 @@ fn wake(tx: &mut Tx<'_>, seq: i64, monotonic: i64) -> Result<(), QueueError> {
     }
 }
 
+/// Forgets some of the idempotency keys that have expired.
+pub(crate) fn forget_keys(tx: &mut Tx<'_>) -> Result<(), QueueError> {
+    tx.db
+        .prepare_cached(
+            "DELETE FROM idempotency WHERE (tenant_id, key) IN
+                (SELECT tenant_id, key FROM idempotency WHERE created_at <= ?1 LIMIT ?2)",
+        )
+        .and_then(|mut sql| sql.execute(params![key_horizon(tx.now), AT_A_TIME]))
+        .map_err(storage)?;
+    Ok(())
+}
+
 fn key_horizon(now: i64) -> i64 {
     now - i64::try_from(KEY_LIFETIME.as_millis()).unwrap_or(i64::MAX)
 }
 
-fn seqs(tx: &Tx<'_>, sql: &str, params: impl rusqlite::Params) -> Result<Vec<i64>, QueueError> {
-    tx.db
-        .prepare_cached(sql)
-        .and_then(|mut sql| sql.query_map(params, |row| row.get(0))?.collect())
+fn seqs(db: &Connection, sql: &str, time: i64, limit: u32) -> Result<Vec<i64>, QueueError> {
+    db.prepare_cached(sql)
+        .and_then(|mut sql| sql.query_map(params![time, limit], |row| row.get(0))?.collect())
         .map_err(storage)
 }

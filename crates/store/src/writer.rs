@@ -1,6 +1,7 @@
 //! The one thread that writes. Commands that wait together are committed together, with one fsync.
 //!
-//! A command is answered only after its commit, and after the high-water mark has followed it. One that fails, or
+//! A command is answered only after its commit, and after the high-water mark has followed it (a mark that cannot be written is
+//! logged, and the commit stands: it is on disk). One that fails, or
 //! panics, is rolled back alone; when the transaction itself fails, all who wait are told why, and the next one starts
 //! afresh.
 
@@ -9,20 +10,23 @@ use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use fastrand::Rng;
 use lastframe_core::ports::{Change, QueueError};
 use lastframe_core::{Clock, RenderId};
 use rusqlite::Connection;
-use tokio::sync::{Notify, broadcast, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot};
 
 use crate::checkpoint::Checkpointer;
 use crate::integrity;
 use crate::mark::Mark;
 
-/// Commands that may wait to be written. More are refused as busy.
+/// Commands that may wait to be written.
 const WAITING: usize = 1024;
-/// Commands in one commit. Bounds how long the first of them waits for the last.
+/// Renders that may wait to be accepted. More are refused as busy, so that leases are extended in time.
+const SUBMITTED: usize = 4096;
+/// Renders whose commands share one commit. Bounds how long the first of them waits for the last.
 const COMMITTED_TOGETHER: usize = 256;
 
 /// What a command sees while it runs: the open transaction and one `now` for all it writes.
@@ -37,6 +41,11 @@ pub(crate) struct Tx<'a> {
 }
 
 impl Tx<'_> {
+    /// The monotonic time, in milliseconds, when a lease of that duration ends that is given now.
+    pub(crate) fn deadline(&self, duration: Duration) -> i64 {
+        self.monotonic.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
+    }
+
     /// Tells listeners, after the commit, that this render is not what it was.
     pub(crate) fn changed(&mut self, render: RenderId) {
         self.effects.changed.push(render);
@@ -67,13 +76,19 @@ pub(crate) struct Files {
     pub(crate) checkpointer: Checkpointer,
 }
 
-/// Runs within the transaction; what it returns runs after the commit, with its result.
-type Command = Box<dyn FnOnce(&mut Tx<'_>) -> Reply + Send>;
+/// What is to be written.
+struct Command {
+    /// How many renders it writes about.
+    weight: usize,
+    /// Runs within the transaction; what it returns runs after the commit, with its result.
+    run: Box<dyn FnOnce(&mut Tx<'_>) -> Reply + Send>,
+}
 type Reply = Box<dyn FnOnce(Result<(), &Fault>) + Send>;
 
 #[derive(Debug)]
 pub(crate) struct Writer {
     commands: Option<mpsc::Sender<Command>>,
+    submitted: Arc<Semaphore>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -95,7 +110,11 @@ impl Writer {
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || run(files, waiting, clock.as_ref(), rng, &signals))?;
-        Ok(Self { commands: Some(commands), thread: Some(thread) })
+        Ok(Self {
+            commands: Some(commands),
+            submitted: Arc::new(Semaphore::new(SUBMITTED)),
+            thread: Some(thread),
+        })
     }
 
     /// Runs `command` in a transaction and returns what it returned once that is on disk.
@@ -110,7 +129,7 @@ impl Writer {
         T: Send + 'static,
         E: Error + From<QueueError> + Send + Sync + 'static,
     {
-        let (command, answer) = package(command);
+        let (command, answer) = package(1, command);
         let Some(commands) = &self.commands else { return Err(gone().into()) };
         if commands.send(command).await.is_err() {
             return Err(gone().into());
@@ -118,16 +137,26 @@ impl Writer {
         answer.await.unwrap_or_else(|_| Err(gone().into()))
     }
 
-    /// Like [`Writer::run`], but refused as busy when too much waits already.
+    /// Like [`Writer::run`], for a command that accepts so many renders; refused as busy when too many wait already.
     pub(crate) async fn run_unless_busy<T, E>(
         &self,
+        renders: usize,
         command: impl FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E>
     where
         T: Send + 'static,
         E: Error + From<QueueError> + Send + Sync + 'static,
     {
-        let (command, answer) = package(command);
+        // One that is larger than all that may wait goes alone.
+        let weight = u32::try_from(renders.clamp(1, SUBMITTED)).unwrap_or(u32::MAX);
+        let Ok(permit) = Arc::clone(&self.submitted).try_acquire_many_owned(weight) else {
+            return Err(QueueError::Busy.into());
+        };
+        // Held by the command: it waits on when its caller goes away.
+        let (command, answer) = package(renders, move |tx| {
+            let _permit = permit;
+            command(tx)
+        });
         let Some(commands) = &self.commands else { return Err(gone().into()) };
         match commands.try_send(command) {
             Ok(()) => answer.await.unwrap_or_else(|_| Err(gone().into())),
@@ -149,6 +178,7 @@ impl Drop for Writer {
 }
 
 fn package<T, E>(
+    weight: usize,
     command: impl FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
 ) -> (Command, oneshot::Receiver<Result<T, E>>)
 where
@@ -156,7 +186,7 @@ where
     E: Error + From<QueueError> + Send + Sync + 'static,
 {
     let (answer, answered) = oneshot::channel();
-    let command: Command = Box::new(move |tx| {
+    let run = Box::new(move |tx: &mut Tx<'_>| -> Reply {
         let result = in_savepoint(tx, command).unwrap_or_else(|fault| {
             let result = Err(shared(&fault).into());
             tx.effects.fault = Some(fault);
@@ -171,7 +201,7 @@ where
             drop(answer.send(result));
         })
     });
-    (command, answered)
+    (Command { weight, run }, answered)
 }
 
 /// What the command returned, its writes undone if that is an error; or why the whole transaction is beyond use.
@@ -224,12 +254,14 @@ fn run(
             effects.fault = Some(Arc::new(error));
         }
         let mut replies = Vec::new();
+        let mut weight = 0;
         let mut next = Some(first);
         while let Some(command) = next {
+            weight += command.weight;
             let monotonic = i64::try_from(clock.monotonic().as_millis()).unwrap_or(i64::MAX);
             let now = clock.now().as_millisecond();
-            replies.push(command(&mut Tx { db, now, monotonic, rng: &mut rng, effects: &mut effects }));
-            next = if replies.len() < COMMITTED_TOGETHER { waiting.try_recv().ok() } else { None };
+            replies.push((command.run)(&mut Tx { db, now, monotonic, rng: &mut rng, effects: &mut effects }));
+            next = if weight < COMMITTED_TOGETHER { waiting.try_recv().ok() } else { None };
         }
         let committed = match effects.fault {
             None => commit(db, changes).map_err(|error| Arc::new(error) as Fault),
@@ -417,7 +449,7 @@ mod tests {
     ) -> (impl Future<Output = Result<(), QueueError>>, std::sync::mpsc::Sender<()>) {
         let (release, released) = std::sync::mpsc::channel();
         let (started, has_started) = oneshot::channel();
-        let (command, held) = package::<(), QueueError>(move |_| {
+        let (command, held) = package::<(), QueueError>(1, move |_| {
             started.send(()).unwrap();
             released.recv().unwrap_err();
             Ok(())
@@ -510,7 +542,7 @@ mod tests {
     async fn what_was_sent_before_the_end_is_written_before_the_end() {
         let mut writer = writer(|_| ());
         let (command, answer) =
-            package(|tx: &mut Tx<'_>| tx.db.execute("INSERT INTO note VALUES ('a')", []).map_err(storage));
+            package(1, |tx: &mut Tx<'_>| tx.db.execute("INSERT INTO note VALUES ('a')", []).map_err(storage));
         assert!(writer.commands.as_ref().unwrap().try_send(command).is_ok());
         writer.writer = None;
         assert_eq!(answer.await.unwrap().unwrap(), 1);

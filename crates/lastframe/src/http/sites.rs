@@ -63,6 +63,7 @@ pub(super) async fn remove(
     Path(name): Path<String>,
 ) -> Result<StatusCode, ApiError> {
     caller.need(Scope::Admin)?;
+    let _changing = api.sites.changing().await;
     let unused = api.directory.remove_site(&caller.tenant, &name).await?;
     api.sites.remove(&unused).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -120,6 +121,7 @@ pub(super) async fn add_version(
         file.write_all(&chunk).await?;
     }
     file.flush().await?;
+    let _changing = api.sites.changing().await;
     let site = api.sites.take_in(name, upload, renderer, api.clock.now()).await?;
     api.directory.put_site(&caller.tenant, site.clone()).await?;
     tracing::info!(

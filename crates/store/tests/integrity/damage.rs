@@ -1,13 +1,14 @@
 //! Damage where somebody comes across it.
 
 use std::path::Path;
+use std::time::Duration;
 
 use lastframe_core::ports::{ControlError, Directory as _, Filter, Queue as _, QueueError, Redrive};
 use lastframe_core::request::QueueOptions;
 use lastframe_core::{Failure, Outcome, Status};
 use lastframe_store::{Store, check};
 
-use crate::library::{claim, flip, open, render, site, submit, tenant};
+use crate::library::{claim, copied, flip, open, render, site, submit, tenant};
 /// Flips a bit in the middle of what must be written exactly once.
 fn flip_where(file: &Path, find: &str) {
     let bytes = std::fs::read(file).unwrap();
@@ -92,4 +93,54 @@ async fn a_damaged_render_that_ended_hides_no_other_from_redrive_and_retention()
         limit: 10,
     };
     assert_eq!(store.redrive(all).await.unwrap().renders, [ended[0].id]);
+}
+
+/// Where the values of a record lie within the file, from a part of it that is written once. What stands before them
+/// is the page's structure: nothing is served from a page that has lost that.
+fn values(file: &Path, part: &str) -> std::ops::Range<usize> {
+    let bytes = std::fs::read(file).unwrap();
+    let at = bytes.windows(part.len()).position(|bytes| bytes == part.as_bytes()).unwrap();
+    // Id, group, kind and site before it; from the rule for failures to the checksum after it.
+    at - "019ca945-0a00-7085-abbc-df6c9ea64473gmediasite".len()..at + part.len() + 18
+}
+
+#[tokio::test]
+async fn whatever_value_of_the_first_waiting_record_is_damaged_another_tenant_is_served() {
+    let origin = tempfile::tempdir().unwrap();
+    let store = open(origin.path()).await.unwrap();
+    for name in ["ann", "bob"] {
+        store.put_site(&tenant(name), site("v1")).await.unwrap();
+    }
+    submit(&store, "ann", render("first", Some("g"))).await;
+    // So that the records do not lie side by side.
+    for number in 0..4 {
+        submit(&store, "ann", render(&format!("filler-{number}"), Some("g"))).await;
+    }
+    let other = submit(&store, "bob", render("other", None)).await.id;
+    drop(store);
+    let bits = values(&origin.path().join(Store::FILE), "v1firstqueued");
+    let mut noticed = 0;
+    for bit in (bits.start * 8..bits.end * 8).step_by(2) {
+        let folder = copied(origin.path());
+        flip(&folder.path().join(Store::FILE), bit);
+        noticed += usize::from(!check(folder.path(), &mut |_| ()).unwrap().problems.is_empty());
+        let store = open(folder.path()).await.unwrap();
+        let mut served = false;
+        for _ in 0..8 {
+            // The claim that comes upon it may fail, once.
+            let lease = store.claim("worker", Duration::ZERO).await;
+            served |= lease.is_ok_and(|lease| lease.is_some_and(|lease| lease.render.id == other));
+        }
+        assert!(served, "bit {}", bit - bits.start * 8);
+    }
+    assert!(noticed > 200, "{noticed} flips did something");
+}
+
+#[tokio::test]
+async fn a_render_that_ended_because_its_record_was_damaged_is_not_retried() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, ids) = damaged_at(folder.path(), "v1firstqueued").await;
+    claim(&store).await.unwrap();
+    assert_eq!(store.get(ids[0]).await.unwrap().unwrap().status, Status::Failed);
+    assert!(matches!(store.retry(ids[0]).await, Err(ControlError::Queue(QueueError::Damaged { .. }))));
 }
