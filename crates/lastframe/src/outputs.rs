@@ -38,7 +38,7 @@ impl LocalOutputs {
             match self.sweep_render(queue, id).await {
                 Ok(files) => removed += files,
                 Err(error) => {
-                    tracing::error!(render.id = %id, %error, "cannot sweep the outputs of a render")
+                    tracing::error!(render.id = %id, %error, "cannot sweep the outputs of a render");
                 }
             }
         }
