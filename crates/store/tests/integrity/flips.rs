@@ -59,16 +59,32 @@ async fn in_the_database_it_is_never_read_as_truth_and_a_check_finds_what_it_did
     assert!(refused > 0 && wrong > 0, "{refused} refused, {wrong} answers not given: the flips did nothing");
 }
 
+/// What a process that was killed has left.
+struct Died {
+    folder: tempfile::TempDir,
+    renders: Vec<RenderId>,
+    truth: Answers,
+    /// Bytes of its log.
+    log: u64,
+}
+
+impl Died {
+    async fn new() -> Self {
+        let origin = tempfile::tempdir().unwrap();
+        let store = open(origin.path()).await.unwrap();
+        fill(&store).await;
+        let renders = everything(&store).await;
+        let folder = copied(origin.path());
+        drop(store);
+        let truth = answers(copied(folder.path()).path(), &renders).await.unwrap();
+        let log = std::fs::metadata(wal(folder.path())).unwrap().len();
+        Self { folder, renders, truth, log }
+    }
+}
+
 #[tokio::test]
 async fn in_the_log_it_loses_nothing_in_silence() {
-    let origin = tempfile::tempdir().unwrap();
-    let store = open(origin.path()).await.unwrap();
-    fill(&store).await;
-    let renders = everything(&store).await;
-    let died = copied(origin.path());
-    drop(store);
-    let truth = answers(copied(died.path()).path(), &renders).await.unwrap();
-    let size = std::fs::metadata(wal(died.path())).unwrap().len();
+    let Died { folder: died, renders, truth, log: size } = Died::new().await;
     let mut rng = fastrand::Rng::with_seed(12);
     let mut refused = 0;
     for _ in 0..TRIED {
@@ -85,14 +101,7 @@ async fn in_the_log_it_loses_nothing_in_silence() {
 
 #[tokio::test]
 async fn a_log_that_was_cut_short_loses_nothing_in_silence() {
-    let origin = tempfile::tempdir().unwrap();
-    let store = open(origin.path()).await.unwrap();
-    fill(&store).await;
-    let renders = everything(&store).await;
-    let died = copied(origin.path());
-    drop(store);
-    let truth = answers(copied(died.path()).path(), &renders).await.unwrap();
-    let size = std::fs::metadata(wal(died.path())).unwrap().len();
+    let Died { folder: died, renders, truth, log: size } = Died::new().await;
     let mut rng = fastrand::Rng::with_seed(13);
     for length in std::iter::once(0).chain(std::iter::repeat_with(|| rng.u64(0..size)).take(TRIED / 5)) {
         let folder = copied(died.path());

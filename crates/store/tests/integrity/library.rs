@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use lastframe_core::conformance::succeeded;
 use lastframe_core::ports::{
     Directory as _, Filter, IdempotencyKey, NewRender, Pausable, Queue as _, QueueError,
 };
 use lastframe_core::props::Props;
 use lastframe_core::site::SiteVersion;
 use lastframe_core::{
-    Failure, Kind, Lease, ManualClock, OnFailure, Outcome, Output, Render, RenderId, RenderRequest, TenantId,
+    Failure, Kind, Lease, ManualClock, OnFailure, Outcome, Render, RenderId, RenderRequest, TenantId,
 };
 use lastframe_store::{OpenError, Options, Store};
 
@@ -56,19 +57,6 @@ pub(crate) async fn submit(store: &Store, of: &str, render: NewRender) -> Render
 
 pub(crate) async fn claim(store: &Store) -> Option<Lease> {
     store.claim("worker", Duration::ZERO).await.unwrap()
-}
-
-pub(crate) fn succeeded() -> Outcome {
-    Outcome::Succeeded(Output {
-        key: "out/1.mp4".into(),
-        size_in_bytes: 1_000,
-        sha256: "00".repeat(32),
-        content_type: "video/mp4".into(),
-        frame_count: Some(150),
-        width: Some(1920),
-        height: Some(1080),
-        duration_in_seconds: Some(5.0),
-    })
 }
 
 /// Fills a store with renders in every state that a stopped one can have, in groups that wait, are paused and held.
