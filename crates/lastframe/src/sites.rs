@@ -235,7 +235,7 @@ pub(crate) fn content_hash(folder: &Path) -> io::Result<String> {
             hash.update(&chunk[..read]);
         }
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(format!("{:x}", hash.finalize()))
 }
 
 /// All files below a folder.

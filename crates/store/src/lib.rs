@@ -142,7 +142,7 @@ impl Store {
     /// # Errors
     /// When the storage fails; nothing is lost, the next sweep tries again.
     pub async fn sweep(&self) -> Result<(), QueueError> {
-        let (now, monotonic) = (self.clock.now().as_millisecond(), self.monotonic(Duration::ZERO));
+        let (now, monotonic) = (self.clock.now().as_millisecond(), self.monotonic());
         let due = self.readers.run(move |db| sweep::due(db, now, monotonic)).await?;
         self.see_to(due, false).await
     }
@@ -174,9 +174,9 @@ impl Store {
         LeaseToken(format!("{}-{}", self.epoch, self.tokens.fetch_add(1, Ordering::Relaxed)))
     }
 
-    /// Milliseconds of the monotonic clock, `from_now`.
-    fn monotonic(&self, from_now: Duration) -> i64 {
-        i64::try_from((self.clock.monotonic() + from_now).as_millis()).unwrap_or(i64::MAX)
+    /// Milliseconds of the monotonic clock.
+    fn monotonic(&self) -> i64 {
+        i64::try_from(self.clock.monotonic().as_millis()).unwrap_or(i64::MAX)
     }
 
     async fn claim_now(&self, worker: &str) -> Result<Option<Lease>, QueueError> {
@@ -192,7 +192,7 @@ impl Store {
 
     /// Not again and again: what mending does not help would only be made slower by it.
     fn may_mend(&self) -> bool {
-        let now = self.monotonic(Duration::ZERO);
+        let now = self.monotonic();
         let mended = self.mended_at.load(Ordering::Relaxed);
         now.saturating_sub(mended) >= MEND_AFTER
             && self.mended_at.compare_exchange(mended, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
@@ -383,7 +383,7 @@ impl Queue for Store {
     }
 
     async fn position(&self, render: RenderId) -> Result<Option<Position>, QueueError> {
-        let (now, monotonic) = (self.clock.now().as_millisecond(), self.monotonic(Duration::ZERO));
+        let (now, monotonic) = (self.clock.now().as_millisecond(), self.monotonic());
         self.readers.at_once(move |db| position::position(db, render, now, monotonic)).await
     }
 
