@@ -3,6 +3,7 @@
 //!
 //! Nothing here does I/O or knows an async runtime. Reading order: [`render`], [`request`], [`lease`], [`ports`].
 
+pub mod accounts;
 pub mod batch;
 pub mod capabilities;
 pub mod clock;
@@ -16,6 +17,7 @@ pub mod request;
 pub mod site;
 pub mod verify;
 
+pub use accounts::{Scope, Scopes};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use lease::{Checkpoint, Extended, HandBack, Lease, LeaseToken, Outcome, RetryPolicy};
 pub use render::{

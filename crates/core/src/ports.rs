@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use futures_core::Stream;
 use jiff::Timestamp;
 
+pub use crate::accounts::Accounts;
 pub use crate::capabilities::Capabilities;
 use crate::lease::{Checkpoint, Extended, HandBack, Lease, LeaseToken, Outcome};
 use crate::render::{

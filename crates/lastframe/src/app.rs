@@ -45,7 +45,7 @@ pub struct App {
     close: CancellationToken,
     renderer: Arc<LocalRenderer>,
     // Last, so that the folder is given up only when nothing uses it any more.
-    _folder: DataFolder,
+    _folder: Arc<DataFolder>,
 }
 
 impl App {
@@ -54,9 +54,8 @@ impl App {
     /// # Errors
     /// When the folder is in use, the database cannot be opened, or the address is taken.
     pub async fn start(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
-        let folder = DataFolder::open(&config.data)?;
+        let folder = Arc::new(DataFolder::open(&config.data)?);
         let config = Arc::new(config);
-        let identity = Arc::new(Identity::open(&folder, clock.now())?);
         let options = lastframe_store::Options { lease: config.lease, retry: config.retry, seed: None };
         let store = Arc::new(Store::open(folder.path(), Arc::clone(&clock), options).await?);
         let outputs = Arc::new(LocalOutputs::new(folder.join("outputs")));
@@ -75,17 +74,28 @@ impl App {
             .await
             .with_context(|| format!("cannot listen on {}", config.listen))?;
         let address = listener.local_addr()?;
+        let public_url = config.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
+        let accounts = Arc::clone(&store) as Arc<dyn ports::Accounts>;
+        let identity = Identity::open(
+            Arc::clone(&folder),
+            Arc::clone(&accounts),
+            Arc::clone(&clock),
+            &public_url,
+            config.identity.clone(),
+        );
+        let identity = Arc::new(identity.await?);
         let shutdown = Shutdown::default();
         let (stopping, close) = (CancellationToken::new(), CancellationToken::new());
         let api = Api {
             queue: Arc::clone(&store) as Arc<dyn ports::Queue>,
             directory: Arc::clone(&store) as Arc<dyn ports::Directory>,
+            accounts,
             outputs: Arc::clone(&outputs) as Arc<dyn ports::Outputs>,
             logs: logs.clone(),
             sites,
             identity,
             clock: Arc::clone(&clock),
-            public_url: config.public_url.clone().unwrap_or_else(|| format!("http://{address}")).into(),
+            public_url: public_url.into(),
             config: Arc::clone(&config),
             stopping: stopping.clone(),
         };

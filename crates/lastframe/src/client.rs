@@ -30,6 +30,14 @@ impl<E: Into<anyhow::Error>> From<E> for Failed {
     }
 }
 
+/// What every HTTP client of this program begins with.
+pub(crate) fn http() -> reqwest::ClientBuilder {
+    let provider = rustls::crypto::ring::default_provider().install_default();
+    // An earlier client in this process has installed the same one.
+    drop(provider);
+    reqwest::Client::builder()
+}
+
 /// A server and the right to use it.
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -42,10 +50,7 @@ impl Client {
     /// # Errors
     /// When the HTTP client cannot be set up.
     pub(crate) fn new(server: &str, token: String) -> anyhow::Result<Self> {
-        let provider = rustls::crypto::ring::default_provider().install_default();
-        // An earlier client in this process has installed the same one.
-        drop(provider);
-        let http = reqwest::Client::builder().build().context("cannot set up HTTP")?;
+        let http = http().build().context("cannot set up HTTP")?;
         Ok(Self { http, server: server.trim_end_matches('/').to_owned(), token })
     }
 

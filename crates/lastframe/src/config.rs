@@ -3,6 +3,8 @@
 //! The file is `lastframe.toml` in the data folder, or what `--config` names. Unknown keys are refused: a misspelt
 //! limit must not be silently no limit.
 
+mod identity;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,6 +13,10 @@ use anyhow::Context as _;
 use clap::Args;
 use jiff::SpanRelativeTo;
 use serde::Deserialize;
+
+use self::identity::{IdentitySection, IssuerSection};
+
+pub use self::identity::{IdentityConfig, IssuerConfig, TenantSource};
 
 /// What `serve` can be told on the command line or by environment.
 #[derive(Args, Clone, Debug, Default)]
@@ -49,6 +55,8 @@ struct File {
     render: RenderSection,
     queue: QueueSection,
     enqueue: EnqueueSection,
+    identity: IdentitySection,
+    issuer: Vec<IssuerSection>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -128,6 +136,8 @@ pub struct Config {
     pub enqueue_site: String,
     /// The composition that `/enqueue` renders when a body names none.
     pub enqueue_composition: String,
+    /// How tokens are issued, and whose are good.
+    pub identity: IdentityConfig,
 }
 
 /// Browsers that are looked for on PATH, best first.
@@ -194,6 +204,7 @@ impl Config {
             retention: file.queue.retention,
             enqueue_site: file.enqueue.site.unwrap_or_else(|| "remotion-app".into()),
             enqueue_composition: file.enqueue.composition.unwrap_or_else(|| "main".into()),
+            identity: file.identity.with(file.issuer)?,
             data,
         })
     }
@@ -240,7 +251,7 @@ fn on_path(name: &str) -> Option<PathBuf> {
 }
 
 /// Reads a time with its unit: `30s`, `5m`, `1h 30m`, `30d`. A day has 24 hours.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let span =
         text.parse::<jiff::Span>().and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()));
     let span = span.map_err(|_| format!("`{text}` is not a time such as 30s, 5m, 1h or 30d"))?;

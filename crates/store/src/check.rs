@@ -86,6 +86,9 @@ const TABLES: &[(&str, &str)] = &[
     ("attempt", "'an attempt of render ' || ifnull((SELECT id FROM render WHERE seq = attempt.seq), seq)"),
     ("idempotency", "'idempotency key ' || key"),
     ("site", "'site ' || name || ' version ' || version"),
+    ("user", "'user ' || email"),
+    ("session", "'a session'"),
+    ("token", "'token ' || id"),
 ];
 
 /// Looks at everything in the database of that folder, whether or not a server has it open. `step` is told what is

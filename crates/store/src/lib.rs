@@ -4,6 +4,7 @@
 //! `sweep` does what time brings about, `writer` commits, `mark` remembers outside of the database how far it has come.
 //! The schema, with the counters' triggers and the rows' checksums, is in `migrations/`. Only this crate sees SQL.
 
+mod accounts;
 mod backup;
 mod check;
 mod checkpoint;

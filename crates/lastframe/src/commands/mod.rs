@@ -5,6 +5,8 @@ mod queue;
 mod renders;
 mod serve;
 mod site;
+mod token;
+mod user;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -67,6 +69,14 @@ enum Command {
     /// Say what tenants get of the machine
     #[command(subcommand, after_help = queue::TENANT_EXAMPLES)]
     Tenant(queue::Tenant),
+    /// Add, list, change and disable people who sign in with a password
+    #[command(subcommand, after_help = user::EXAMPLES)]
+    User(user::User),
+    /// Make, list and revoke the tokens of programs
+    #[command(subcommand, after_help = token::EXAMPLES)]
+    Token(token::Token),
+    /// Say who the token speaks for
+    Whoami(user::Whoami),
     /// Print what the attempts of a render said
     Logs(renders::Logs),
     /// Look for damage in the data folder
@@ -149,6 +159,9 @@ pub fn main() -> ExitCode {
             Command::Queue(queue) => queue.run().await,
             Command::Group(group) => group.run().await,
             Command::Tenant(tenant) => tenant.run().await,
+            Command::User(user) => user.run().await,
+            Command::Token(token) => token.run().await,
+            Command::Whoami(whoami) => whoami.run().await,
             Command::Logs(logs) => logs.run().await,
             Command::Check(check) => check.run().await,
             Command::Backup(backup) => backup.run().await,

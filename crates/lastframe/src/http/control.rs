@@ -3,13 +3,13 @@
 use axum::Json;
 use axum::extract::State;
 use jiff::Timestamp;
-use lastframe_core::RenderId;
 use lastframe_core::ports::{Counts, Group, Overview, Pausable, Redrive};
 use lastframe_core::request::check_name;
+use lastframe_core::{RenderId, Scope};
 use serde::{Deserialize, Serialize};
 
 use super::{Api, ApiError, Body, Path};
-use crate::identity::{Caller, Scope};
+use crate::identity::Caller;
 
 /// Renders by state.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, utoipa::ToSchema)]

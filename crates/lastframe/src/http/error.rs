@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use lastframe_core::FieldError;
 use lastframe_core::ports::{ControlError, QueueError, RemoveSiteError, SteerError};
 use lastframe_core::props::BodyError;
+use lastframe_core::{FieldError, Scope};
 use serde::{Deserialize, Serialize};
 
+use crate::identity::Refused;
 use crate::sites::BundleError;
 
 /// What a client reads when something went wrong.
@@ -35,8 +36,14 @@ pub(crate) enum ApiError {
     NoToken,
     #[error("the token is not valid here, or has expired")]
     BadToken,
+    #[error("the issuer of the token cannot be reached; try again")]
+    IssuerUnreachable,
+    #[error(
+        "this does not let you in: the address or the password is wrong, or the refresh token is used up"
+    )]
+    NotLetIn,
     #[error("the token lacks the scope `{0}`")]
-    Forbidden(&'static str),
+    Forbidden(Scope, Vec<FieldError>),
     #[error("there is no such {0}")]
     NotFound(&'static str),
     #[error("this path does not take this method")]
@@ -85,7 +92,9 @@ impl ApiError {
         match self {
             Self::NoToken => (StatusCode::UNAUTHORIZED, "token_missing"),
             Self::BadToken => (StatusCode::UNAUTHORIZED, "token_invalid"),
-            Self::Forbidden(_) => (StatusCode::FORBIDDEN, "scope_missing"),
+            Self::IssuerUnreachable => (StatusCode::SERVICE_UNAVAILABLE, "issuer_unreachable"),
+            Self::NotLetIn => (StatusCode::UNAUTHORIZED, "sign_in_failed"),
+            Self::Forbidden(..) => (StatusCode::FORBIDDEN, "scope_missing"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::NotJson(_) => (StatusCode::BAD_REQUEST, "invalid_json"),
@@ -111,11 +120,14 @@ impl ApiError {
 
     fn header(&self) -> Option<(HeaderName, HeaderValue)> {
         match self {
-            Self::NoToken => Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
+            Self::NoToken | Self::NotLetIn => {
+                Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))
+            }
             Self::BadToken => {
                 Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\"")))
             }
             Self::Busy => Some((header::RETRY_AFTER, HeaderValue::from_static("1"))),
+            Self::IssuerUnreachable => Some((header::RETRY_AFTER, HeaderValue::from_static("30"))),
             // Somebody has to make room first.
             Self::NoSpace => Some((header::RETRY_AFTER, HeaderValue::from_static("60"))),
             _ => None,
@@ -136,7 +148,7 @@ impl IntoResponse for ApiError {
         let header = self.header();
         let detail = self.to_string();
         let errors = match self {
-            Self::Invalid(errors) => errors,
+            Self::Invalid(errors) | Self::Forbidden(_, errors) => errors,
             Self::NotJson(why) => vec![FieldError::new("", why)],
             _ => Vec::new(),
         };
@@ -175,6 +187,25 @@ impl From<QueueError> for ApiError {
                 Self::Damaged(error.to_string())
             }
             QueueError::Storage(_) => Self::Internal(error.into()),
+        }
+    }
+}
+
+impl From<Refused> for ApiError {
+    fn from(error: Refused) -> Self {
+        match error {
+            Refused::Token => Self::BadToken,
+            Refused::Unreachable => Self::IssuerUnreachable,
+            Refused::Queue(error) => error.into(),
+        }
+    }
+}
+
+impl From<anyhow::Error> for ApiError {
+    fn from(error: anyhow::Error) -> Self {
+        match error.downcast::<QueueError>() {
+            Ok(error) => error.into(),
+            Err(error) => Self::Internal(error),
         }
     }
 }

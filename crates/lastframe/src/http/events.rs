@@ -7,12 +7,12 @@ use axum::extract::State;
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
 use futures_util::stream::{self, Stream, StreamExt as _};
-use lastframe_core::RenderId;
 use lastframe_core::ports::Changes;
+use lastframe_core::{RenderId, Scope};
 
 use super::renders::{owned, view};
 use super::{Api, ApiError, Path};
-use crate::identity::{Caller, Scope};
+use crate::identity::Caller;
 
 /// Follow a render
 ///

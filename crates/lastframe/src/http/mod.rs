@@ -1,5 +1,6 @@
 //! The API: one router over the ports. `openapi.json` is made from the handlers themselves.
 
+mod accounts;
 mod control;
 mod error;
 mod events;
@@ -19,9 +20,9 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header;
 use axum::http::request::Parts;
 use axum::response::IntoResponse as _;
-use lastframe_core::Clock;
-use lastframe_core::ports::{Directory, Outputs, Queue};
+use lastframe_core::ports::{Accounts, Directory, Outputs, Queue};
 use lastframe_core::props::Fields;
+use lastframe_core::{Clock, Scope};
 use lastframe_worker::logs::Logs;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
@@ -33,9 +34,13 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::config::Config;
-use crate::identity::{Caller, Identity, Scope};
+use crate::identity::{Caller, Identity};
 use crate::sites::Sites;
 
+pub(crate) use self::accounts::{
+    AddUser, ChangeUser, CreateToken, CreatedToken, Me, RotateKeys, SigningKeyIds, TokenList, TokenView,
+    UserView, Users,
+};
 pub(crate) use self::control::{GroupView, QueueView, RedriveRequest, Redriven};
 pub(crate) use self::error::{ApiError, Problem};
 pub(crate) use self::tenants::{Settings, TenantView, Tenants};
@@ -46,6 +51,7 @@ pub(crate) use self::view::{Accepted, RenderPage, RenderView};
 pub(crate) struct Api {
     pub(crate) queue: Arc<dyn Queue>,
     pub(crate) directory: Arc<dyn Directory>,
+    pub(crate) accounts: Arc<dyn Accounts>,
     pub(crate) outputs: Arc<dyn Outputs>,
     pub(crate) logs: Logs,
     pub(crate) sites: Sites,
@@ -68,6 +74,7 @@ pub(crate) struct Api {
         (name = "renders", description = "Submit, follow, fetch"),
         (name = "queue", description = "Pauses, shares of the machine, another go at what failed"),
         (name = "sites", description = "Bundled Remotion projects"),
+        (name = "accounts", description = "Signing in, people, the tokens of programs"),
         (name = "server", description = "The server itself"),
     ),
     modifiers(&BearerTokens),
@@ -110,6 +117,16 @@ pub(crate) fn router(api: Api) -> Router {
         .routes(routes!(sites::list))
         .routes(routes!(sites::get, sites::remove))
         .routes(routes!(sites::add_version))
+        .routes(routes!(accounts::sign_in))
+        .routes(routes!(accounts::sign_out))
+        .routes(routes!(accounts::me))
+        .routes(routes!(accounts::users, accounts::add_user))
+        .routes(routes!(accounts::change_user))
+        .routes(routes!(accounts::tokens, accounts::create_token))
+        .routes(routes!(accounts::revoke_token))
+        .routes(routes!(accounts::rotate_keys))
+        .routes(routes!(accounts::discovery))
+        .routes(routes!(accounts::jwks))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .split_for_parts();
@@ -142,7 +159,7 @@ impl FromRequestParts<Api> for Caller {
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(ApiError::NoToken);
         }
-        api.identity.verify(token.trim(), api.clock.now()).ok_or(ApiError::BadToken)
+        Ok(api.identity.verify(token.trim()).await?)
     }
 }
 
@@ -150,7 +167,7 @@ impl Caller {
     /// # Errors
     /// When the token lacks the scope.
     fn need(&self, scope: Scope) -> Result<(), ApiError> {
-        if self.may(scope) { Ok(()) } else { Err(ApiError::Forbidden(scope.as_str())) }
+        if self.scopes.allow(scope) { Ok(()) } else { Err(ApiError::Forbidden(scope, Vec::new())) }
     }
 }
 

@@ -6,14 +6,14 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use lastframe_core::ports::Location;
 use lastframe_core::request::DownloadBehavior;
-use lastframe_core::{Output, RenderRequest};
+use lastframe_core::{Output, RenderRequest, Scope};
 use serde::Deserialize;
 use tower::ServiceExt as _;
 use tower_http::services::ServeFile;
 
 use super::renders::owned;
 use super::{Api, ApiError, Path, Query};
-use crate::identity::{Caller, Scope};
+use crate::identity::Caller;
 use crate::{digest, percent};
 
 /// Fetch the output

@@ -5,11 +5,11 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use lastframe_core::ports::Filter;
-use lastframe_core::{FieldError, Render, RenderId, Status};
+use lastframe_core::{FieldError, Render, RenderId, Scope, Status};
 use serde::Deserialize;
 
 use super::{Api, ApiError, Path, Query, RenderPage, RenderView};
-use crate::identity::{Caller, Scope};
+use crate::identity::Caller;
 
 /// Which renders to list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]

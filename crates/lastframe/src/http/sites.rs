@@ -12,8 +12,10 @@ use lastframe_core::site::SiteVersion;
 use serde::Deserialize;
 use tokio::io::AsyncWriteExt as _;
 
+use lastframe_core::Scope;
+
 use super::{Api, ApiError, Path, Query};
-use crate::identity::{Caller, Scope};
+use crate::identity::Caller;
 
 /// List sites
 #[utoipa::path(
@@ -62,7 +64,7 @@ pub(super) async fn remove(
     caller: Caller,
     Path(name): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    caller.need(Scope::Admin)?;
+    caller.need(Scope::SitesWrite)?;
     let _changing = api.sites.changing().await;
     let unused = api.directory.remove_site(&caller.tenant, &name).await?;
     api.sites.remove(&unused).await?;

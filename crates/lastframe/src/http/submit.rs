@@ -10,13 +10,13 @@ use axum::response::{IntoResponse, Response};
 use lastframe_core::batch;
 use lastframe_core::ports::{IdempotencyKey, NewRender, SubmitError};
 use lastframe_core::site::{Composition, SiteVersion};
-use lastframe_core::{FieldError, Kind, Render, RenderId, RenderRequest};
+use lastframe_core::{FieldError, Kind, Render, RenderId, RenderRequest, Scope};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::renders::view;
 use super::{Accepted, Api, ApiError, Body, RenderView};
-use crate::identity::{Caller, Scope};
+use crate::identity::Caller;
 
 /// The longest `Idempotency-Key`, in bytes.
 const LONGEST_KEY: usize = 256;
@@ -261,6 +261,13 @@ impl Checked {
                 sites.insert(serve_url.clone(), site);
             }
         }
+        if !caller.scopes.allow(Scope::RendersEnvironment) {
+            let below = |(index, request)| environment(request).map(move |error| error.below(&place(index)));
+            let forbidden: Vec<_> = requests.iter().enumerate().flat_map(below).collect();
+            if !forbidden.is_empty() {
+                return Err(ApiError::Forbidden(Scope::RendersEnvironment, forbidden));
+            }
+        }
         let (can, now) = (api.queue.capabilities(), api.clock.now());
         let mut errors = Vec::new();
         for (index, request) in requests.iter().enumerate() {
@@ -321,6 +328,18 @@ impl Checked {
             ApiError::Internal(anyhow::anyhow!("a request that was checked has no composition"))
         })
     }
+}
+
+/// What it says of the browser's surroundings, which may undo what others count on.
+fn environment(request: &RenderRequest) -> impl Iterator<Item = FieldError> {
+    let fields = [
+        ("/envVariables", request.env_variables.is_some()),
+        ("/chromiumOptions", request.chromium_options.is_some()),
+    ];
+    fields
+        .into_iter()
+        .filter(|(_, given)| *given)
+        .map(|(field, _)| FieldError::new(field, "needs the scope `renders:environment`: leave it out"))
 }
 
 /// Everything wrong with a request that can be known before it is rendered.

@@ -4,12 +4,12 @@ use axum::Json;
 use axum::extract::State;
 use lastframe_core::ports::{Pausable, Share, Tenant};
 use lastframe_core::request::check_name;
-use lastframe_core::{FieldError, TenantId};
+use lastframe_core::{FieldError, Scope, TenantId};
 use serde::{Deserialize, Serialize};
 
 use super::control::CountsView;
 use super::{Api, ApiError, Body, Path};
-use crate::identity::{Caller, Scope};
+use crate::identity::Caller;
 
 /// A tenant.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]

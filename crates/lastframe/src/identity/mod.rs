@@ -1,91 +1,89 @@
-//! Who is asking: the built-in issuer of tokens, and the verifier of every request.
+//! Who is asking. Tokens are of three kinds: JSON Web Tokens of the built-in issuer, those of foreign issuers that the
+//! configuration names, and the long-lived ones of programs. [`Identity::verify`] takes them all.
+
+mod issue;
+mod jwks;
+mod keys;
+mod password;
+mod secret;
+mod verify;
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
-use jiff::{SignedDuration, Timestamp};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use lastframe_core::TenantId;
-use p256::ecdsa::SigningKey;
-use p256::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, EncodePublicKey as _, LineEnding};
-use serde::{Deserialize, Serialize};
+use jiff::Timestamp;
+use jsonwebtoken::Algorithm;
+use jsonwebtoken::jwk::JwkSet;
+use lastframe_core::accounts::{Accounts, ApiToken, Scopes};
+use lastframe_core::ports::QueueError;
+use lastframe_core::{Clock, Scope, TenantId};
 use sha2::{Digest as _, Sha256};
 
+use self::keys::SigningKeys;
+use self::secret::Secret;
+use self::verify::{Issuer, Reject, Rules, Source, TenantRule, Unverified};
+use crate::config::{IdentityConfig, IssuerConfig, TenantSource};
 use crate::data::{ADMIN_TOKEN, DataFolder};
 
-/// `iss` and `aud` of the tokens of the built-in issuer.
-const ISSUER: &str = "lastframe";
-/// How long an admin token lives; renewed at a start that finds less than [`RENEWED_BEFORE`] left.
-const ADMIN_TOKEN_LIFETIME: SignedDuration = SignedDuration::from_hours(365 * 24);
-const RENEWED_BEFORE: SignedDuration = SignedDuration::from_hours(90 * 24);
-/// The tenant of the admin token.
-const DEFAULT_TENANT: &str = "default";
+pub(crate) use self::issue::{NewUser, SignInError, Tokens, normal};
+pub(crate) use self::jwks::check_url;
+pub(crate) use self::password::{LONGEST as LONGEST_PASSWORD, SHORTEST as SHORTEST_PASSWORD};
 
-/// What a token allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scope {
-    /// See renders and their outputs.
-    RendersRead,
-    /// Submit, cancel and retry renders.
-    RendersWrite,
-    /// Everything; registering a site names code that the worker runs.
-    Admin,
-}
-
-impl Scope {
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::RendersRead => "renders:read",
-            Self::RendersWrite => "renders:write",
-            Self::Admin => "admin",
-        }
-    }
-}
+/// `aud` of the tokens of the built-in issuer.
+const AUDIENCE: &str = "lastframe";
+/// The tenant of the admin token, and of people of whom nobody says another.
+pub(crate) const DEFAULT_TENANT: &str = "default";
 
 /// Who a verified token speaks for.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     /// Whose renders these are.
     pub(crate) tenant: TenantId,
-    scopes: Vec<String>,
+    /// Who it is, for the audit log: `user:ana@example.com`, `token:ci (0011223344556677)`, `https://issuer#sub`.
+    pub(crate) subject: String,
+    /// What they may do.
+    pub(crate) scopes: Scopes,
 }
 
-impl Caller {
-    /// Whether the token allows it. `admin` allows everything.
-    pub(crate) fn may(&self, scope: Scope) -> bool {
-        self.scopes.iter().any(|have| have == scope.as_str() || have == Scope::Admin.as_str())
-    }
+/// Why nobody is let in.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refused {
+    /// The token is not good.
+    #[error("the token is not valid here, or has expired")]
+    Token,
+    /// Its issuer has never told its keys, and does not tell them now.
+    #[error("the issuer of the token cannot be reached; try again")]
+    Unreachable,
+    /// Who has which token cannot be read.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Claims {
-    iss: String,
-    aud: String,
-    sub: String,
-    tenant: String,
-    scope: String,
-    iat: i64,
-    exp: i64,
-}
-
-/// Verifies tokens, and issues the admin's.
+/// Verifies tokens, and issues them.
 pub(crate) struct Identity {
-    encoding: EncodingKey,
-    decoding: DecodingKey,
-    /// Tokens whose signature was found good, by their SHA-256: a client sends the same one with every request, and
-    /// checking a signature takes longer than queueing a render.
-    known: Mutex<HashMap<[u8; 32], Known>>,
+    accounts: Arc<dyn Accounts>,
+    clock: Arc<dyn Clock>,
+    keys: Arc<SigningKeys>,
+    own: Issuer,
+    foreign: Vec<Issuer>,
+    config: IdentityConfig,
+    known: Mutex<Known>,
+}
+
+/// Tokens that were found good, by their SHA-256: a client sends the same one with every request, and checking a
+/// signature takes longer than queueing a render.
+#[derive(Default)]
+struct Known {
+    /// Counts how often all were forgotten: what was found good before a revocation must not be remembered after it.
+    generation: u64,
+    callers: HashMap<[u8; 32], (Caller, i64)>,
 }
 
 /// Tokens that are remembered; with more, all are forgotten and found good again.
-const MOST_KNOWN: usize = 1_000;
-
-struct Known {
-    caller: Caller,
-    /// Seconds since 1970.
-    expires: i64,
-}
+const MOST_KNOWN: usize = 10_000;
+/// Seconds until a token that is remembered is looked at again: keys of foreign issuers may have changed.
+const KNOWN_FOR: i64 = 5 * 60;
 
 impl std::fmt::Debug for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -94,123 +92,178 @@ impl std::fmt::Debug for Identity {
 }
 
 impl Identity {
-    /// Reads the signing key and the admin token of a data folder, making what is missing.
-    pub(crate) fn open(data: &DataFolder, now: Timestamp) -> anyhow::Result<Self> {
-        let pem = data.secret("signing-key.pem", new_key)?;
-        let key = SigningKey::from_pkcs8_pem(&pem).context("signing-key.pem holds no P-256 key in PKCS#8")?;
-        let public = key
-            .verifying_key()
-            .to_public_key_pem(LineEnding::LF)
-            .context("the signing key has no public half")?;
-        let identity = Self {
-            encoding: EncodingKey::from_ec_pem(pem.as_bytes())?,
-            decoding: DecodingKey::from_ec_pem(public.as_bytes())?,
-            known: Mutex::default(),
+    /// Reads the signing keys and the admin token of a data folder, making what is missing. `url` is what the built-in
+    /// issuer is called, without a slash at the end.
+    pub(crate) async fn open(
+        data: Arc<DataFolder>,
+        accounts: Arc<dyn Accounts>,
+        clock: Arc<dyn Clock>,
+        url: &str,
+        config: IdentityConfig,
+    ) -> anyhow::Result<Self> {
+        let keys = Arc::new(SigningKeys::open(Arc::clone(&data))?);
+        let rules = Rules {
+            issuer: url.to_owned(),
+            audience: vec![AUDIENCE.to_owned()],
+            algorithms: vec![Algorithm::ES256],
+            tenant: TenantRule::Claim { name: "tenant".into(), prefix: String::new() },
+            scopes: Scopes::ALL,
         };
-        let token = data.secret(ADMIN_TOKEN, || identity.admin_token(now))?;
-        if identity.verify(token.trim(), now + RENEWED_BEFORE).is_none() {
-            data.write_secret(ADMIN_TOKEN, &identity.admin_token(now)?)?;
+        let own = Issuer { rules, keys: Source::Own(Arc::clone(&keys)) };
+        let http = crate::client::http().build().context("cannot set up HTTP")?;
+        let foreign = config.issuers.iter().map(|issuer| foreign(issuer, &http, &clock)).collect();
+        let identity = Self { accounts, clock, keys, own, foreign, config, known: Mutex::default() };
+        let token = data.secret(ADMIN_TOKEN, || Ok(String::new()))?;
+        if identity.verify(token.trim()).await.is_err() {
+            let usual = NewToken {
+                name: "admin".into(),
+                tenant: TenantId::new(DEFAULT_TENANT),
+                scopes: Scopes::from_iter([Scope::Admin]),
+                expires_at: None,
+            };
+            let (_, text) = identity.create_token(usual).await?;
+            data.write_secret(ADMIN_TOKEN, &text)?;
         }
         Ok(identity)
     }
 
-    /// Who the token speaks for; none when it is not good at `now`.
-    pub(crate) fn verify(&self, token: &str, now: Timestamp) -> Option<Caller> {
+    /// Who the token speaks for now.
+    pub(crate) async fn verify(&self, token: &str) -> Result<Caller, Refused> {
+        let now = self.clock.now().as_second();
         let hash = Sha256::digest(token).into();
-        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = known().get(&hash) {
-            return (now.as_second() < known.expires).then(|| known.caller.clone());
-        }
-        let (caller, expires) = self.decode(token)?;
-        let mut known = known();
-        if known.len() >= MOST_KNOWN {
-            known.clear();
-        }
-        known.insert(hash, Known { caller: caller.clone(), expires });
-        (now.as_second() < expires).then_some(caller)
-    }
-
-    /// Who a token with a good signature speaks for, and until when.
-    fn decode(&self, token: &str) -> Option<(Caller, i64)> {
-        let mut validation = Validation::new(Algorithm::ES256);
-        validation.set_issuer(&[ISSUER]);
-        validation.set_audience(&[ISSUER]);
-        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        // The library would ask the system's clock; ours is injected.
-        validation.validate_exp = false;
-        let claims = jsonwebtoken::decode::<Claims>(token, &self.decoding, &validation).ok()?.claims;
-        let scopes = claims.scope.split_whitespace().map(str::to_owned).collect();
-        Some((Caller { tenant: TenantId::new(claims.tenant), scopes }, claims.exp))
-    }
-
-    fn admin_token(&self, now: Timestamp) -> anyhow::Result<String> {
-        let claims = Claims {
-            iss: ISSUER.into(),
-            aud: ISSUER.into(),
-            sub: "admin".into(),
-            tenant: DEFAULT_TENANT.into(),
-            scope: Scope::Admin.as_str().into(),
-            iat: now.as_second(),
-            exp: (now + ADMIN_TOKEN_LIFETIME).as_second(),
-        };
-        Ok(jsonwebtoken::encode(&Header::new(Algorithm::ES256), &claims, &self.encoding)?)
-    }
-}
-
-fn new_key() -> anyhow::Result<String> {
-    let mut secret = [0; 32];
-    loop {
-        getrandom::fill(&mut secret).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
-        // All but a vanishing few numbers of 256 bits are keys.
-        if let Ok(key) = SigningKey::from_slice(&secret) {
-            return Ok(key.to_pkcs8_pem(LineEnding::LF)?.to_string());
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
-    fn opened(folder: &std::path::Path, now: Timestamp) -> (Identity, String) {
-        let data = DataFolder::open(folder).unwrap();
-        let identity = Identity::open(&data, now).unwrap();
-        let token = std::fs::read_to_string(data.join(ADMIN_TOKEN)).unwrap();
-        (identity, token)
-    }
-
-    #[test]
-    fn the_admin_token_works_until_it_expires_and_never_with_a_changed_byte() {
-        let folder = tempfile::tempdir().unwrap();
-        let (identity, token) = opened(folder.path(), at(1_000_000));
-        let caller = identity.verify(&token, at(1_000_001)).expect("a fresh token is good");
-        assert!(caller.may(Scope::RendersWrite) && caller.tenant.as_str() == DEFAULT_TENANT);
-        assert!(identity.verify(&token, at(1_000_000 + 366 * 24 * 3600)).is_none(), "expired");
-        for index in 0..token.len() {
-            let mut forged = token.clone().into_bytes();
-            forged[index] = if forged[index] == b'A' { b'Z' } else { b'A' };
-            let forged = String::from_utf8(forged).unwrap();
-            // The last character of a segment may carry padding bits that decode to the same bytes.
-            if identity.verify(&forged, at(1_000_001)).is_some() {
-                let last = token[index..].starts_with('.') || token.len() == index + 1;
-                assert!(last, "byte {index} changed and still good");
+        let generation = {
+            let known = self.known();
+            match known.callers.get(&hash) {
+                Some((caller, until)) if now < *until => return Ok(caller.clone()),
+                _ => known.generation,
             }
+        };
+        let (caller, expires) = self.examine(token, now).await?;
+        let mut known = self.known();
+        if known.generation == generation {
+            if known.callers.len() >= MOST_KNOWN {
+                known.callers.clear();
+            }
+            known.callers.insert(hash, (caller.clone(), expires.min(now + KNOWN_FOR)));
+        }
+        Ok(caller)
+    }
+
+    /// Who it speaks for, and until when.
+    async fn examine(&self, token: &str, now: i64) -> Result<(Caller, i64), Refused> {
+        if let Some((id, shown)) = secret::read(secret::API, token) {
+            return match self.accounts.token(id).await? {
+                // Hashes of random secrets: how long the comparison takes tells nothing of use.
+                Some((token, secret)) if secret == shown => good_token(token, now),
+                _ => Err(Refused::Token),
+            };
+        }
+        match self.examine_jwt(token, now).await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(Reject::Unreachable(_))) => Err(Refused::Unreachable),
+            Ok(Err(why)) => {
+                tracing::debug!(%why, "a token was refused");
+                Err(Refused::Token)
+            }
+            Err(error) => Err(error.into()),
         }
     }
 
-    #[test]
-    fn keys_and_token_stay_the_same_until_the_token_is_about_to_expire() {
-        let folder = tempfile::tempdir().unwrap();
-        let (_, first) = opened(folder.path(), at(1_000_000));
-        let (_, again) = opened(folder.path(), at(1_000_000 + 24 * 3600));
-        assert_eq!(first, again);
-        let later = at(1_000_000 + 300 * 24 * 3600);
-        let (identity, renewed) = opened(folder.path(), later);
-        assert_ne!(first, renewed);
-        assert!(identity.verify(&first, later).is_some(), "the old one is good until its own end");
+    async fn examine_jwt(&self, token: &str, now: i64) -> Result<Result<(Caller, i64), Reject>, QueueError> {
+        let verified = async {
+            let token = Unverified::read(token)?;
+            let issuer = token.issuer(std::iter::once(&self.own).chain(&self.foreign))?;
+            Ok((issuer, token.verify(issuer, now).await?))
+        };
+        let (issuer, verified) = match verified.await {
+            Ok(verified) => verified,
+            Err(why) => return Ok(Err(why)),
+        };
+        let verify::Verified { tenant, subject, scopes, expires } = verified;
+        if matches!(issuer.keys, Source::Foreign(_)) {
+            let subject = format!("{}#{subject}", issuer.rules.issuer);
+            return Ok(Ok((Caller { tenant, subject, scopes }, expires)));
+        }
+        // What a person may do is what is true now, not when they signed in.
+        let user = self.accounts.user(&subject).await?.filter(|user| !user.disabled);
+        let caller = user.map(|user| Caller {
+            subject: format!("user:{}", user.email),
+            tenant: user.tenant,
+            scopes: user.scopes,
+        });
+        Ok(caller.map(|caller| (caller, expires)).ok_or(Reject::Bad("its user is not there any more")))
     }
+
+    /// What was remembered of tokens is true no more.
+    pub(crate) fn forget(&self) {
+        let mut known = self.known();
+        known.generation += 1;
+        known.callers.clear();
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a token for a program. Its text is told this once.
+    pub(crate) async fn create_token(&self, new: NewToken) -> anyhow::Result<(ApiToken, String)> {
+        let secret = Secret::new(secret::API, None)?;
+        let token = ApiToken {
+            id: secret.id,
+            name: new.name,
+            tenant: new.tenant,
+            scopes: new.scopes,
+            created_at: self.clock.now(),
+            expires_at: new.expires_at,
+            revoked_at: None,
+        };
+        self.accounts.add_token(token.clone(), secret.hash).await?;
+        Ok((token, secret.text))
+    }
+
+    /// The public keys of the built-in issuer.
+    pub(crate) fn public_keys(&self) -> JwkSet {
+        self.keys.public()
+    }
+
+    /// Signs with a new key from now on; see [`SigningKeys::rotate`].
+    pub(crate) fn rotate(&self, distrust: bool) -> anyhow::Result<Vec<String>> {
+        let keys = self.keys.rotate(distrust)?;
+        self.forget();
+        Ok(keys)
+    }
+}
+
+/// A token of a program that is to be made.
+pub(crate) struct NewToken {
+    pub(crate) name: String,
+    pub(crate) tenant: TenantId,
+    pub(crate) scopes: Scopes,
+    pub(crate) expires_at: Option<Timestamp>,
+}
+
+fn good_token(token: ApiToken, now: i64) -> Result<(Caller, i64), Refused> {
+    let expires = token.expires_at.map_or(i64::MAX, Timestamp::as_second);
+    if token.revoked_at.is_some() || expires <= now {
+        return Err(Refused::Token);
+    }
+    let subject = format!("token:{} ({})", token.name, token.id);
+    Ok((Caller { tenant: token.tenant, subject, scopes: token.scopes }, expires))
+}
+
+fn foreign(config: &IssuerConfig, http: &reqwest::Client, clock: &Arc<dyn Clock>) -> Issuer {
+    let rules = Rules {
+        issuer: config.issuer.clone(),
+        audience: config.audience.clone(),
+        algorithms: config.algorithms.clone(),
+        tenant: match &config.tenant {
+            TenantSource::Fixed(tenant) => TenantRule::Fixed(TenantId::new(tenant.clone())),
+            TenantSource::Claim { name, prefix } => {
+                TenantRule::Claim { name: name.clone(), prefix: prefix.clone() }
+            }
+        },
+        scopes: config.scopes,
+    };
+    let keys = jwks::Fetched::new(config.url.clone(), config.jwks.clone(), http.clone(), Arc::clone(clock));
+    Issuer { rules, keys: Source::Foreign(Arc::new(keys)) }
 }

@@ -230,47 +230,6 @@ async fn what_ended_long_ago_is_forgotten_with_its_files() {
     app.stop(CancellationToken::new()).await.unwrap();
 }
 
-/// A token of the server's own issuer that allows less than the admin's.
-fn token(server: &Server, scope: &str) -> String {
-    let key = std::fs::read(server.data.path().join("signing-key.pem")).unwrap();
-    let key = jsonwebtoken::EncodingKey::from_ec_pem(&key).unwrap();
-    let claims = json!({
-        "iss": "lastframe", "aud": "lastframe", "sub": "test", "tenant": "default", "scope": scope, "iat": 0,
-        "exp": 32_503_680_000_i64,
-    });
-    jsonwebtoken::encode(&jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256), &claims, &key).unwrap()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_token_reaches_no_further_than_its_scope() {
-    let server = Server::without_site("").await;
-    let scopes = ["renders:read", "renders:write", "admin"];
-    for (method, path, needed) in [
-        (Method::GET, "/v1/groups/g", "renders:read"),
-        (Method::POST, "/v1/groups/g/pause", "renders:write"),
-        (Method::POST, "/v1/groups/g/resume", "renders:write"),
-        (Method::POST, "/v1/renders/batch", "renders:write"),
-        (Method::POST, "/v1/redrive", "renders:write"),
-        (Method::GET, "/v1/queue", "admin"),
-        (Method::POST, "/v1/queue/pause", "admin"),
-        (Method::POST, "/v1/queue/resume", "admin"),
-        (Method::GET, "/v1/tenants", "admin"),
-        (Method::GET, "/v1/tenants/default", "admin"),
-        (Method::PUT, "/v1/tenants/default", "admin"),
-    ] {
-        for scope in scopes {
-            let request = client().request(method.clone(), format!("{}{path}", server.url));
-            let answer = request.bearer_auth(token(&server, scope)).body("{}").send().await.unwrap();
-            let refused = answer.status() == 403;
-            assert_eq!(refused, scope != needed && scope != "admin", "{method} {path} with {scope}");
-            if refused {
-                let problem: Value = answer.json().await.unwrap();
-                assert_eq!(problem["detail"], format!("the token lacks the scope `{needed}`"));
-            }
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_drains_while_somebody_watches_or_not() {
     let server = Server::start().await;

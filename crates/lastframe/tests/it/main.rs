@@ -8,6 +8,7 @@ mod control;
 mod database;
 mod demo;
 mod faults;
+mod identity;
 mod order;
 mod server;
 mod shutdown;

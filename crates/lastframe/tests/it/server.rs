@@ -101,6 +101,14 @@ impl Server {
         self.http.request(method, format!("{}{path}", self.url)).bearer_auth(&self.token)
     }
 
+    /// A token of a program of that tenant, good for these scopes alone.
+    pub(crate) async fn token_of(&self, tenant: &str, scopes: &[&str]) -> String {
+        let new = json!({"name": format!("test of {tenant}"), "tenant": tenant, "scopes": scopes});
+        let (status, made) = self.post("/v1/tokens", &new).await;
+        assert_eq!(status, 201, "{made}");
+        made["token"].as_str().unwrap().to_owned()
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Response {
         self.request(Method::GET, path).send().await.unwrap()
     }

@@ -51,7 +51,7 @@ async fn a_first_start_makes_a_folder_and_secrets_that_nobody_else_can_read() {
     use std::os::unix::fs::PermissionsExt as _;
     let server = Server::without_site("").await;
     let mode = |name: &str| server.data.path().join(name).metadata().unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode(""), mode("admin-token"), mode("signing-key.pem")), (0o700, 0o600, 0o600));
+    assert_eq!((mode(""), mode("admin-token"), mode("signing-keys.pem")), (0o700, 0o600, 0o600));
 }
 
 #[test]

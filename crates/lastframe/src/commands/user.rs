@@ -1,0 +1,191 @@
+//! `lastframe user`: people who sign in with a password.
+
+use std::io::{BufRead as _, IsTerminal as _};
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use lastframe_core::Scope;
+use reqwest::Method;
+
+use super::{Server, say};
+use crate::client::Failed;
+use crate::exit::Exit;
+use crate::http::{AddUser, ChangeUser, Me, UserView, Users};
+use crate::percent;
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  lastframe user add ana@example.com --tenant acme
+  lastframe user add ops@example.com --scope admin
+  echo \"$PASSWORD\" | lastframe user passwd ana@example.com
+  lastframe user disable ana@example.com      at once, also for tokens that she has
+
+Scopes: renders:read, renders:write, renders:environment (envVariables and chromiumOptions), sites:write, admin.";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum User {
+    /// Add somebody; the password is asked for, or read from standard input
+    Add(Add),
+    /// List everybody
+    List(List),
+    /// Say what somebody may do from now on
+    Set(Set),
+    /// Give somebody another password, and end their sessions
+    Passwd(Named),
+    /// Let somebody do nothing more, at once
+    Disable(Named),
+    /// Let somebody in again
+    Enable(Named),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Add {
+    /// Their e-mail address
+    email: String,
+    /// Whose renders are theirs
+    #[arg(long, default_value = crate::identity::DEFAULT_TENANT)]
+    tenant: String,
+    /// What they may do; may be repeated [default: renders:read, renders:write]
+    #[arg(long = "scope", value_name = "SCOPE")]
+    scopes: Vec<Scope>,
+    #[command(flatten)]
+    server: Server,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct List {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: Server,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Set {
+    /// Their e-mail address
+    email: String,
+    /// What they may do; may be repeated
+    #[arg(long = "scope", value_name = "SCOPE", required = true)]
+    scopes: Vec<Scope>,
+    #[command(flatten)]
+    server: Server,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Named {
+    /// Their e-mail address
+    email: String,
+    #[command(flatten)]
+    server: Server,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Whoami {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: Server,
+}
+
+impl User {
+    pub(super) async fn run(self) -> Result<Exit, Failed> {
+        match self {
+            Self::Add(add) => add.run().await?,
+            Self::List(list) => list.run().await?,
+            Self::Set(Set { email, scopes, server }) => {
+                change(&server, &email, ChangeUser { scopes: Some(scopes), ..ChangeUser::default() }).await?;
+            }
+            Self::Passwd(Named { email, server }) => {
+                let password = Some(read_password(&email)?);
+                change(&server, &email, ChangeUser { password, ..ChangeUser::default() }).await?;
+            }
+            Self::Disable(Named { email, server }) => {
+                change(&server, &email, ChangeUser { disabled: Some(true), ..ChangeUser::default() }).await?;
+            }
+            Self::Enable(Named { email, server }) => {
+                change(&server, &email, ChangeUser { disabled: Some(false), ..ChangeUser::default() })
+                    .await?;
+            }
+        }
+        Ok(Exit::Done)
+    }
+}
+
+impl Add {
+    async fn run(self) -> Result<(), Failed> {
+        let client = self.server.client()?;
+        let new = AddUser {
+            password: read_password(&self.email)?,
+            email: self.email,
+            tenant: Some(self.tenant),
+            scopes: (!self.scopes.is_empty()).then_some(self.scopes),
+        };
+        let user: UserView = client.json(client.request(Method::POST, "/v1/users").json(&new)).await?;
+        describe(&user);
+        say(format!("Signing in: POST {}/v1/token with email and password", client.server()));
+        Ok(())
+    }
+}
+
+impl List {
+    async fn run(self) -> Result<(), Failed> {
+        let Users { users } = self.server.client()?.get("/v1/users").await?;
+        if self.json {
+            say(serde_json::to_string_pretty(&users)?);
+        } else if users.is_empty() {
+            say("nobody yet: add somebody with `lastframe user add EMAIL`");
+        } else {
+            users.iter().for_each(describe);
+        }
+        Ok(())
+    }
+}
+
+impl Whoami {
+    pub(super) async fn run(self) -> Result<Exit, Failed> {
+        let me: Me = self.server.client()?.get("/v1/me").await?;
+        if self.json {
+            say(serde_json::to_string_pretty(&me)?);
+        } else {
+            say(format!("{}, of the tenant {}: {}", me.subject, me.tenant, words(&me.scopes)));
+        }
+        Ok(Exit::Done)
+    }
+}
+
+async fn change(server: &Server, email: &str, change: ChangeUser) -> Result<(), Failed> {
+    let client = server.client()?;
+    let path = format!("/v1/users/{}", percent::encode(email));
+    describe(&client.json(client.request(Method::PATCH, &path).json(&change)).await?);
+    Ok(())
+}
+
+fn describe(user: &UserView) {
+    let disabled = if user.disabled { ", disabled" } else { "" };
+    say(format!("{:<32} of {}: {}{disabled}", user.email, user.tenant, words(&user.scopes)));
+}
+
+/// Scopes, for a person.
+pub(super) fn words(scopes: &[Scope]) -> String {
+    if scopes.is_empty() {
+        return "nothing".into();
+    }
+    scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// Asks for a password where there is somebody to ask; else the first line of standard input is one.
+fn read_password(email: &str) -> Result<String, Failed> {
+    if !std::io::stdin().is_terminal() {
+        let mut line = String::new();
+        std::io::stdin().lock().read_line(&mut line).context("cannot read the password")?;
+        return Ok(line.trim_end_matches(['\r', '\n']).to_owned());
+    }
+    let ask = |prompt: &str| rpassword::prompt_password(prompt).context("cannot read the password");
+    let password = ask(&format!("Password for {email}: "))?;
+    if ask("The same again: ")? != password {
+        return Err(Failed::new(Exit::Usage, "the two are not the same"));
+    }
+    Ok(password)
+}
