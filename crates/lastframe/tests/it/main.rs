@@ -13,3 +13,4 @@ mod order;
 mod server;
 mod shutdown;
 mod sidecar;
+mod upgrade;

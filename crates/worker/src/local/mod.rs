@@ -350,6 +350,8 @@ async fn next(sidecar: &mut Sidecar) -> Result<Event, Failure> {
 
 impl From<SidecarError> for Failure {
     fn from(error: SidecarError) -> Self {
-        Self::new(error.code(), crate::error_chain(&error), true)
+        // No other try brings the packages back.
+        let retryable = !matches!(error, SidecarError::NoRenderer(_));
+        Self::new(error.code(), crate::error_chain(&error), retryable)
     }
 }

@@ -95,6 +95,10 @@ pub(super) enum Event {
 pub(super) enum SidecarError {
     #[error("cannot start the sidecar")]
     Start(#[source] std::io::Error),
+    #[error(
+        "the site's own Remotion, {}, is gone: install the packages of its project again, and add the site again", .0.display()
+    )]
+    NoRenderer(PathBuf),
     #[error("the sidecar did not come up within {} s", START.as_secs())]
     Slow,
     #[error("the sidecar is gone{}", said(.0))]
@@ -107,6 +111,7 @@ impl SidecarError {
     pub(super) fn code(&self) -> &'static str {
         match self {
             Self::Start(_) | Self::Slow => "sidecar_not_started",
+            Self::NoRenderer(_) => "renderer_missing",
             Self::Gone(_) => "sidecar_gone",
             Self::Nonsense(_) => "internal",
         }
@@ -138,6 +143,9 @@ impl Sidecar {
         folder: PathBuf,
         renderer: &Path,
     ) -> Result<Self, SidecarError> {
+        if !renderer.is_dir() {
+            return Err(SidecarError::NoRenderer(renderer.into()));
+        }
         let home = folder.join("home");
         std::fs::create_dir_all(&home).map_err(SidecarError::Start)?;
         let Some((supervisor, words)) = options.supervisor.split_first() else {
