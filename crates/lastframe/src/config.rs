@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, FromArgMatches as _};
 use jiff::SpanRelativeTo;
 use serde::Deserialize;
 
@@ -42,6 +42,16 @@ pub struct Flags {
     /// How long a stopping server lets renders go on before it hands them back to the queue [default: 30s].
     #[arg(long, env = "LASTFRAME_GRACE", value_name = "TIME", value_parser = duration)]
     pub grace: Option<Duration>,
+}
+
+impl Flags {
+    /// What the environment says, for a server that has no command line of its own.
+    ///
+    /// # Errors
+    /// When a variable says what cannot be.
+    pub fn of_environment() -> Result<Self, clap::Error> {
+        Self::from_arg_matches(&Self::augment_args(clap::Command::new("")).try_get_matches_from([""])?)
+    }
 }
 
 /// The file.
@@ -141,7 +151,7 @@ pub struct Config {
 }
 
 /// Browsers that are looked for on PATH, best first.
-const BROWSERS: [&str; 3] = ["chromium-headless-shell", "chromium", "google-chrome"];
+pub(crate) const BROWSERS: [&str; 3] = ["chromium-headless-shell", "chromium", "google-chrome"];
 /// What one render takes at its peak: 705 MB were measured for 1080p, with Node, browser and encoder.
 const MEMORY_PER_RENDER: u64 = 1 << 30;
 
@@ -210,21 +220,35 @@ impl Config {
     }
 }
 
-/// The data folder when nobody names one.
+/// The data folder of an installed service.
+const SERVICE_DATA: &str = "/var/lib/lastframe";
+
+/// The data folder when nobody names one: the service's for the user that the service runs as, else one in the home folder.
 ///
 /// # Errors
 /// When there is no home folder either.
 pub fn default_data() -> anyhow::Result<PathBuf> {
     let home = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let service = || {
+        let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(SERVICE_DATA).ok()?);
+        // Root would leave files that the service cannot read.
+        let us = rustix::process::geteuid();
+        (owner == us.as_raw() && !us.is_root()).then(|| SERVICE_DATA.into())
+    };
     home("XDG_DATA_HOME")
-        .or_else(|| Some(home("HOME")?.join(".local/share")))
         .map(|folder| folder.join("lastframe"))
+        .or_else(service)
+        .or_else(|| Some(home("HOME")?.join(".local/share/lastframe")))
         .context("no data folder: set --data or LASTFRAME_DATA")
 }
 
+/// Where the file is, whether or not there is one.
+pub(crate) fn file(named: Option<&Path>, data: &Path) -> PathBuf {
+    named.map_or_else(|| data.join("lastframe.toml"), Path::to_owned)
+}
+
 fn read(named: Option<&Path>, data: &Path) -> anyhow::Result<File> {
-    let usual = data.join("lastframe.toml");
-    let path = named.unwrap_or(&usual);
+    let path = &file(named, data);
     match std::fs::read_to_string(path) {
         Ok(text) => toml::from_str(&text).with_context(|| format!("in {}", path.display())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => Ok(File::default()),
@@ -243,7 +267,8 @@ fn fitting(cores: usize) -> usize {
     cores.min(by_memory).max(1)
 }
 
-fn on_path(name: &str) -> Option<PathBuf> {
+/// The program of that name.
+pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
     use std::os::unix::fs::PermissionsExt as _;
     std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(name)).find(|file| {
         file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)

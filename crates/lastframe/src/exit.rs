@@ -8,8 +8,8 @@ use std::process::ExitCode;
 pub(crate) enum Exit {
     /// It did what was asked for.
     Done = 0,
-    /// The render ended without an output.
-    RenderFailed = 1,
+    /// What was waited for or looked at is not well: a render ended without an output, `doctor` found a fault.
+    NotWell = 1,
     /// The command line or a file it names is wrong; clap uses the same code.
     Usage = 2,
     /// The server refused the request.
@@ -26,8 +26,9 @@ pub(crate) enum Exit {
 
 /// The codes, for `--help`.
 pub(crate) const TEACH: &str =
-    "Exit codes: 0 done, 1 the render failed or was cancelled, 2 wrong usage, 3 refused by the server,
-4 no server answers, 5 any other fault, 6 damage was found, 130 interrupted.";
+    "Exit codes: 0 done, 1 the render failed or was cancelled, or doctor found a fault, 2 wrong
+usage, 3 refused by the server, 4 no server answers, 5 any other fault, 6 damage was found,
+130 interrupted.";
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {

@@ -13,9 +13,10 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Starts logging. `LASTFRAME_LOG` filters, in the form of `tracing`'s directives (`info`, `lastframe=debug`).
-pub(crate) fn start(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("LASTFRAME_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+/// Starts logging. `LASTFRAME_LOG` filters, in the form of `tracing`'s directives (`info`, `lastframe=debug`); `usual` does
+/// where it says nothing.
+pub(crate) fn start(format: LogFormat, usual: &str) {
+    let filter = EnvFilter::try_from_env("LASTFRAME_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
     let logs =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     let started = match format {

@@ -10,7 +10,7 @@ use lastframe_core::Output;
 use lastframe_store::{Belonging, Report};
 use sha2::{Digest as _, Sha256};
 
-use super::say;
+use super::{print, say};
 use crate::client::Failed;
 use crate::config;
 use crate::data::DataFolder;
@@ -23,6 +23,9 @@ struct Data {
     /// The data folder
     #[arg(long = "data", env = "LASTFRAME_DATA", value_name = "DIR")]
     folder: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 impl Data {
@@ -45,7 +48,7 @@ impl Check {
     pub(super) async fn run(self) -> Result<Exit, Failed> {
         let folder = self.data.folder()?;
         let report = at_work(move |step| check(&folder, !self.database_only, step)).await?;
-        Ok(tell(&report, "checked"))
+        tell(self.data.json, None, &report, "checked")
     }
 }
 
@@ -64,8 +67,7 @@ impl Backup {
     pub(super) async fn run(self) -> Result<Exit, Failed> {
         let (folder, file) = (self.data.folder()?, self.file.clone());
         let report = at_work(move |step| Ok(lastframe_store::backup(&folder, &file, step)?)).await?;
-        say(format!("{} is written", self.file.display()));
-        Ok(tell(&report, "copied and checked"))
+        tell(self.data.json, Some(&self.file), &report, "copied and checked")
     }
 }
 
@@ -94,10 +96,11 @@ impl Restore {
             Ok(lastframe_store::restore(folder.path(), &file, even_if_damaged, step)?)
         })
         .await?;
-        say(format!("{} is restored", self.file.display()));
-        if let Some(replaced) = replaced {
-            say(format!("what was there is kept in {}", replaced.display()));
-        }
+        let json = serde_json::json!({"restored": self.file, "replaced": replaced});
+        print(self.data.json, &json, || {
+            let kept = replaced.map(|replaced| format!("\nwhat was there is kept in {}", replaced.display()));
+            format!("{} is restored{}", self.file.display(), kept.unwrap_or_default())
+        })?;
         Ok(Exit::Done)
     }
 }
@@ -115,16 +118,24 @@ async fn at_work<T: Send + 'static>(
     done.context("the work panicked")?
 }
 
-fn tell(report: &Report, done: &str) -> Exit {
-    for problem in &report.problems {
-        say(problem);
-    }
+fn tell(json: bool, written: Option<&Path>, report: &Report, done: &str) -> Result<Exit, Failed> {
     let count = report.problems.len();
-    say(match count {
-        0 => format!("{} rows {done}: all is as it was written", report.rows),
-        _ => format!("{} rows {done}: {count} problem{}", report.rows, if count == 1 { "" } else { "s" }),
-    });
-    if count == 0 { Exit::Done } else { Exit::Damaged }
+    if json {
+        let told = serde_json::json!({"written": written, "rows": report.rows, "problems": report.problems});
+        print(true, &told, String::new)?;
+    } else {
+        if let Some(file) = written {
+            say(format!("{} is written", file.display()));
+        }
+        for problem in &report.problems {
+            say(problem);
+        }
+        say(match count {
+            0 => format!("{} rows {done}: all is as it was written", report.rows),
+            _ => format!("{} rows {done}: {count} problem{}", report.rows, if count == 1 { "" } else { "s" }),
+        });
+    }
+    Ok(if count == 0 { Exit::Done } else { Exit::Damaged })
 }
 
 fn check(folder: &Path, files: bool, step: &mut dyn FnMut(&str)) -> anyhow::Result<Report> {

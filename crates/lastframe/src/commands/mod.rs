@@ -1,18 +1,25 @@
 //! What a person types.
 
 mod database;
+mod doctor;
+mod follow;
+mod help;
 mod queue;
+mod render;
 mod renders;
 mod serve;
 mod site;
 mod token;
 mod user;
+mod watch;
+mod within;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, FromArgMatches as _, Parser, Subcommand};
+use serde::Serialize;
 
 use crate::client::{Client, Failed};
 use crate::config;
@@ -33,11 +40,16 @@ struct Cli {
 
 const AFTER_HELP: &str = "\
 Try it:
-  lastframe serve                                        start a server (in another terminal)
-  lastframe site add remotion-app --name remotion-app    bundle a Remotion project and upload it
-  lastframe render remotion-app main --props '{\"text\":\"Hello\"}' -o out/hello.mp4
+  lastframe doctor                                       is all here that rendering needs?
+  lastframe render ./my-project main -o out/main.mp4     bundle a project and render it
 
-Commands on the server's machine find it, and its token, by the data folder; elsewhere say --server and --token.";
+A server that stays, and what uses it:
+  lastframe serve                                        in another terminal
+  lastframe site add ./my-project --name my-site
+  lastframe render my-site main --props '{\"text\":\"Hello\"}' -o out/hello.mp4
+
+Commands on the server's machine find it, and its token, by the data folder; elsewhere say
+--server and --token. Every command has a --help, and almost all a --json for scripts.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -47,8 +59,14 @@ enum Command {
     #[command(subcommand)]
     Site(site::Site),
     /// Submit a render, follow it, and fetch its video
-    #[command(after_help = format!("{}\n\n{}", renders::EXAMPLES, exit::TEACH))]
-    Render(Box<renders::Submit>),
+    #[command(after_help = format!("{}\n\n{}", render::EXAMPLES, exit::TEACH))]
+    Render(Box<render::Render>),
+    /// Render a single picture
+    #[command(after_help = format!("{}\n\n{}", render::STILL_EXAMPLES, exit::TEACH))]
+    Still(Box<render::Still>),
+    /// Follow renders live until they end
+    #[command(after_help = watch::EXAMPLES)]
+    Watch(watch::Watch),
     /// Show one render
     Show(renders::Show),
     /// List renders, newest first
@@ -85,6 +103,15 @@ enum Command {
     Backup(database::Backup),
     /// Put a backup in the place of the database
     Restore(database::Restore),
+    /// Say what this machine and this server lack, and how to mend it
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(doctor::Doctor),
+    /// Print a script that completes this program's words in a shell
+    #[command(after_help = help::COMPLETIONS)]
+    Completions(help::Completions),
+    /// Write the manual's pages
+    #[command(after_help = "Read the first at once: lastframe man | man -l -")]
+    Man(help::Man),
     /// Run a program and let nothing of it outlive its use (used by the server itself)
     #[command(name = SUPERVISE, hide = true)]
     Supervise {
@@ -94,7 +121,8 @@ enum Command {
 }
 
 /// Which server, and the right to use it.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Which server")]
 struct Server {
     /// The server's URL [default: the one running on the data folder]
     #[arg(long, env = "LASTFRAME_SERVER", value_name = "URL")]
@@ -108,8 +136,13 @@ struct Server {
 }
 
 impl Server {
+    /// The data folder of a server on this machine.
+    fn folder(&self) -> anyhow::Result<PathBuf> {
+        self.data.clone().map_or_else(config::default_data, Ok)
+    }
+
     fn client(&self) -> Result<Client, Failed> {
-        let data = || self.data.clone().map_or_else(config::default_data, Ok);
+        let data = || self.folder();
         let server = match &self.server {
             Some(server) => server.clone(),
             None => data::announced(&data()?).ok_or_else(|| {
@@ -132,16 +165,16 @@ impl Server {
 /// Parses the command line, does what it says, and gives the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::from_arg_matches(&help::command().get_matches()).unwrap_or_else(|error| error.exit());
     if let Command::Supervise { program } = cli.command {
         return lastframe_worker::local::supervise(&program)
             .unwrap_or_else(|error| complain(Exit::Internal, &error.into()));
     }
-    telemetry::start(if let Command::Serve(serve) = &cli.command {
-        serve.log_format
-    } else {
-        LogFormat::Text
-    });
+    match &cli.command {
+        Command::Serve(serve) => telemetry::start(serve.log_format, "info"),
+        // What goes well, a command says itself.
+        _ => telemetry::start(LogFormat::Text, "warn"),
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return complain(Exit::Internal, &error.into()),
@@ -150,7 +183,9 @@ pub fn main() -> ExitCode {
         match cli.command {
             Command::Serve(serve) => serve.run().await,
             Command::Site(site) => site.run().await,
-            Command::Render(submit) => submit.run().await,
+            Command::Render(render) => render.run().await,
+            Command::Still(still) => still.run().await,
+            Command::Watch(watch) => watch.run().await,
             Command::Show(show) => show.run().await,
             Command::List(list) => list.run().await,
             Command::Cancel(cancel) => cancel.run().await,
@@ -166,6 +201,9 @@ pub fn main() -> ExitCode {
             Command::Check(check) => check.run().await,
             Command::Backup(backup) => backup.run().await,
             Command::Restore(restore) => restore.run().await,
+            Command::Doctor(doctor) => doctor.run().await,
+            Command::Completions(completions) => Ok(completions.run()),
+            Command::Man(man) => man.run(),
             Command::Supervise { .. } => Ok(Exit::Done),
         }
     });
@@ -185,4 +223,16 @@ fn complain(exit: Exit, error: &anyhow::Error) -> ExitCode {
 fn say(line: impl AsRef<str>) {
     use std::io::Write as _;
     drop(writeln!(std::io::stdout(), "{}", line.as_ref()));
+}
+
+/// Prints what a command found out: for the next program, or in words for a person.
+fn print<T: Serialize>(json: bool, value: &T, words: impl FnOnce() -> String) -> Result<(), Failed> {
+    say(if json { serde_json::to_string_pretty(value)? } else { words() });
+    Ok(())
+}
+
+/// Tells a person what goes on meanwhile, beside what is printed.
+fn note(line: impl AsRef<str>) {
+    use std::io::Write as _;
+    drop(writeln!(std::io::stderr(), "{}", line.as_ref()));
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use lastframe_core::RenderId;
 use reqwest::Method;
 
-use super::{Server, say};
+use super::{Server, note, print, say};
 use crate::client::{Client, Failed};
 use crate::exit::Exit;
 use crate::http::{GroupView, QueueView, RedriveRequest, Redriven, Settings, TenantView, Tenants};
@@ -46,11 +46,11 @@ pub(super) enum Queue {
     /// Say whether it is paused, and how many renders are in which state
     Status(Look),
     /// Start nothing more; what is being rendered goes on
-    Pause(Server),
+    Pause(Look),
     /// Go on
-    Resume(Server),
+    Resume(Look),
     /// Pause, and wait until nothing is being rendered
-    Drain(Server),
+    Drain(Look),
 }
 
 #[derive(Args, Debug)]
@@ -64,38 +64,30 @@ pub(super) struct Look {
 
 impl Queue {
     pub(super) async fn run(self) -> Result<Exit, Failed> {
-        match self {
-            Self::Status(look) => {
-                let queue: QueueView = look.server.client()?.get("/v1/queue").await?;
-                if look.json {
-                    say(serde_json::to_string_pretty(&queue)?);
-                } else {
-                    describe_queue(&queue);
-                }
-            }
-            Self::Pause(server) => describe_queue(&server.client()?.post("/v1/queue/pause").await?),
-            Self::Resume(server) => describe_queue(&server.client()?.post("/v1/queue/resume").await?),
-            Self::Drain(server) => return drain(&server.client()?).await,
-        }
+        let (look, request) = match &self {
+            Self::Status(look) => (look, (Method::GET, "/v1/queue")),
+            Self::Pause(look) => (look, (Method::POST, "/v1/queue/pause")),
+            Self::Resume(look) => (look, (Method::POST, "/v1/queue/resume")),
+            Self::Drain(look) => return drain(look).await,
+        };
+        let client = look.server.client()?;
+        let queue: QueueView = client.json(client.request(request.0, request.1)).await?;
+        print(look.json, &queue, || describe_queue(&queue))?;
         Ok(Exit::Done)
     }
 }
 
-fn describe_queue(queue: &QueueView) {
+fn describe_queue(queue: &QueueView) -> String {
     let counts = queue.counts;
-    say(if queue.paused { "the queue is paused: nothing more starts" } else { "the queue is open" });
-    for (state, count) in [
-        ("queued", counts.queued),
-        ("rendering", counts.rendering),
-        ("succeeded", counts.succeeded),
-        ("failed", counts.failed),
-        ("cancelled", counts.cancelled),
-    ] {
-        say(format!("{state:<9} {count}"));
-    }
+    let state = if queue.paused { "the queue is paused: nothing more starts" } else { "the queue is open" };
+    format!(
+        "{state}\nqueued    {}\nrendering {}\nsucceeded {}\nfailed    {}\ncancelled {}",
+        counts.queued, counts.rendering, counts.succeeded, counts.failed, counts.cancelled
+    )
 }
 
-async fn drain(client: &Client) -> Result<Exit, Failed> {
+async fn drain(look: &Look) -> Result<Exit, Failed> {
+    let client = &look.server.client()?;
     let queue: QueueView = client.post("/v1/queue/pause").await?;
     let drained = tokio::select! {
         drained = await_idle(client, queue) => drained?,
@@ -104,10 +96,12 @@ async fn drain(client: &Client) -> Result<Exit, Failed> {
             return Err(Failed::new(Exit::Interrupted, message));
         }
     };
-    say(format!(
-        "drained: nothing is being rendered and {} wait. The queue stays paused until `lastframe queue resume`",
-        drained.counts.queued
-    ));
+    print(look.json, &drained, || {
+        format!(
+            "drained: nothing is being rendered and {} wait. The queue stays paused until `lastframe queue resume`",
+            drained.counts.queued
+        )
+    })?;
     Ok(Exit::Done)
 }
 
@@ -122,7 +116,7 @@ async fn await_idle(client: &Client, mut queue: QueueView) -> Result<QueueView, 
         bar.set_position(bar.length().unwrap_or(left).saturating_sub(left));
         bar.set_message(message.clone());
         if bar.is_hidden() && left != told {
-            say(message);
+            note(message);
             told = left;
         }
         tokio::time::sleep(LOOK).await;
@@ -203,6 +197,9 @@ pub(super) struct Set {
     /// Go on
     #[arg(long, conflicts_with = "pause")]
     resume: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     server: Server,
 }
@@ -235,7 +232,11 @@ impl Tenant {
                     tenants.tenants.iter().map(describe_tenant).for_each(say);
                 }
             }
-            Self::Set(set) => say(describe_tenant(&set.run().await?)),
+            Self::Set(set) => {
+                let json = set.json;
+                let tenant = set.run().await?;
+                print(json, &tenant, || describe_tenant(&tenant))?;
+            }
         }
         Ok(Exit::Done)
     }
@@ -292,6 +293,9 @@ pub(super) struct Redrive {
     /// All that failed
     #[arg(long, conflicts_with_all = ["ids", "group", "code", "since", "until"])]
     all: bool,
+    /// Print JSON, when all are queued
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     server: Server,
 }
@@ -308,21 +312,23 @@ impl Redrive {
             until: self.until,
             limit: None,
         };
-        let mut count = 0;
+        let mut renders = Vec::new();
         loop {
             let redriven: Redriven =
                 client.json(client.request(Method::POST, "/v1/redrive").json(&asked)).await?;
-            count += redriven.renders.len();
-            for id in &redriven.renders {
-                say(id.to_string());
+            if !self.json {
+                redriven.renders.iter().map(RenderId::to_string).for_each(say);
             }
+            renders.extend(redriven.renders);
             if !redriven.more {
                 break;
             }
             // From now on a condition of its own: what fails again meanwhile is not tried again for ever.
             (asked.all, asked.until) = (None, Some(redriven.until));
         }
-        if count == 0 {
+        if self.json {
+            print(true, &serde_json::json!({"renders": renders}), String::new)?;
+        } else if renders.is_empty() {
             say("no failed renders of that kind");
         }
         Ok(Exit::Done)

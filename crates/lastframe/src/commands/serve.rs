@@ -28,7 +28,7 @@ pub(super) struct Serve {
 }
 
 /// Every connection, browser and output takes files; the usual limit of 1024 is for programs with few.
-fn raise_open_files() {
+pub(super) fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
         tracing::warn!(%error, "cannot raise the limit of open files");

@@ -8,8 +8,8 @@ use clap::{Args, Subcommand};
 use lastframe_core::site::SiteVersion;
 use reqwest::Method;
 
-use super::{Server, say};
-use crate::client::Failed;
+use super::{Server, note, print, say};
+use crate::client::{Client, Failed};
 use crate::exit::Exit;
 use crate::sites::collect_files;
 
@@ -33,6 +33,9 @@ pub(super) struct Add {
     /// The entry point, relative to the project [default: what the project is configured for]
     #[arg(long, value_name = "FILE")]
     entry: Option<PathBuf>,
+    /// Print the site as JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     server: Server,
 }
@@ -50,6 +53,9 @@ pub(super) struct List {
 pub(super) struct Remove {
     /// The site's name
     name: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     server: Server,
 }
@@ -62,7 +68,8 @@ impl Site {
             Self::Remove(remove) => {
                 let client = remove.server.client()?;
                 client.send(client.request(Method::DELETE, &format!("/v1/sites/{}", remove.name))).await?;
-                say(format!("removed {}", remove.name));
+                let removed = serde_json::json!({"removed": remove.name});
+                print(remove.json, &removed, || format!("removed {}", remove.name))?;
                 Ok(Exit::Done)
             }
         }
@@ -70,8 +77,24 @@ impl Site {
 }
 
 impl Add {
+    /// A project whose entry point is what it is configured for.
+    pub(super) fn of(project: &Path, name: &str, server: &Server) -> Self {
+        Self { project: project.into(), name: name.into(), entry: None, json: false, server: server.clone() }
+    }
+
     async fn run(self) -> Result<Exit, Failed> {
-        let client = self.server.client()?;
+        let site = self.upload(&self.server.client()?).await?;
+        if self.json {
+            print(true, &site, String::new)?;
+            return Ok(Exit::Done);
+        }
+        describe(&site);
+        say(format!("Render one:\n  lastframe render {} {} -o out/video.mp4", site.name, first(&site)));
+        Ok(Exit::Done)
+    }
+
+    /// Bundles the project and uploads it.
+    pub(super) async fn upload(&self, client: &Client) -> Result<SiteVersion, Failed> {
         let project = self.project.canonicalize().map_err(|error| {
             Failed::new(Exit::Usage, format!("no project at {}: {error}", self.project.display()))
         })?;
@@ -81,16 +104,13 @@ impl Add {
         let out = bundle.path().join("bundle");
         self.bundle(&project, &out).await?;
         let archive = pack(&out).context("cannot pack the bundle")?;
-        say(format!("uploading {:.1} MB", archive.len() as f64 / 1e6));
+        note(format!("uploading {:.1} MB", archive.len() as f64 / 1e6));
         let request = client
             .request(Method::POST, &format!("/v1/sites/{}/versions", self.name))
             .query(&[("renderer", renderer.to_string_lossy())])
             .header("content-type", "application/gzip")
             .body(archive);
-        let site: SiteVersion = client.json(request).await?;
-        describe(&site);
-        say(format!("Render one:\n  lastframe render {} {} -o out/video.mp4", site.name, first(&site)));
-        Ok(Exit::Done)
+        client.json(request).await
     }
 
     /// Bundles with the project's own command, so that its `remotion.config.ts` counts.
@@ -102,6 +122,8 @@ impl Add {
             command.arg(entry);
         }
         command.arg("--out-dir").arg(out).current_dir(project).stdin(Stdio::null());
+        // What this command prints itself may be for a program.
+        command.stdout(std::io::stderr());
         let status = command.status().await.context("cannot run node: install Node 20 or later")?;
         if !status.success() || !out.join("index.html").is_file() {
             return Err(Failed::new(

@@ -6,7 +6,7 @@ use lastframe_core::Scope;
 use reqwest::Method;
 
 use super::user::words;
-use super::{Server, say};
+use super::{Server, print, say};
 use crate::client::Failed;
 use crate::config::duration;
 use crate::exit::Exit;
@@ -50,6 +50,9 @@ pub(super) struct Create {
     /// Print the token alone
     #[arg(long, short)]
     quiet: bool,
+    /// Print JSON, the token's text included
+    #[arg(long, conflicts_with = "quiet")]
+    json: bool,
     #[command(flatten)]
     server: Server,
 }
@@ -67,6 +70,9 @@ pub(super) struct List {
 pub(super) struct Revoke {
     /// The token's id, as `lastframe token list` has it
     id: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     server: Server,
 }
@@ -76,6 +82,9 @@ pub(super) struct Rotate {
     /// The keys until now have leaked: what they have signed is not good any more
     #[arg(long)]
     distrust: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     server: Server,
 }
@@ -85,16 +94,17 @@ impl Token {
         match self {
             Self::Create(create) => create.run().await?,
             Self::List(list) => list.run().await?,
-            Self::Revoke(Revoke { id, server }) => {
+            Self::Revoke(Revoke { id, json, server }) => {
                 let client = server.client()?;
                 let path = format!("/v1/tokens/{}", percent::encode(&id));
-                describe(&client.json(client.request(Method::DELETE, &path)).await?);
+                let token: TokenView = client.json(client.request(Method::DELETE, &path)).await?;
+                print(json, &token, || describe(&token))?;
             }
-            Self::RotateKeys(Rotate { distrust, server }) => {
+            Self::RotateKeys(Rotate { distrust, json, server }) => {
                 let client = server.client()?;
                 let request = client.request(Method::POST, "/v1/signing-keys/rotate");
-                let SigningKeyIds { keys } = client.json(request.json(&RotateKeys { distrust })).await?;
-                say(format!("tokens are signed with {}", keys.join("; still good: ")));
+                let ids: SigningKeyIds = client.json(request.json(&RotateKeys { distrust })).await?;
+                print(json, &ids, || format!("tokens are signed with {}", ids.keys.join("; still good: ")))?;
             }
         }
         Ok(Exit::Done)
@@ -115,11 +125,11 @@ impl Create {
         if self.quiet {
             say(made.token);
         } else {
-            describe(&made.view);
-            say(format!(
-                "\n{}\n\nIt is not told again: keep it now, for example as LASTFRAME_TOKEN.",
-                made.token
-            ));
+            print(self.json, &made, || {
+                let about = describe(&made.view);
+                let mind = "It is not told again: keep it now, for example as LASTFRAME_TOKEN.";
+                format!("{about}\n\n{}\n\n{mind}", made.token)
+            })?;
         }
         Ok(())
     }
@@ -131,17 +141,17 @@ impl List {
         if self.json {
             say(serde_json::to_string_pretty(&tokens)?);
         } else {
-            tokens.iter().for_each(describe);
+            tokens.iter().map(describe).for_each(say);
         }
         Ok(())
     }
 }
 
-fn describe(token: &TokenView) {
+fn describe(token: &TokenView) -> String {
     let until = match (token.revoked_at, token.expires_at) {
         (Some(at), _) => format!("revoked {at:.0}"),
         (None, Some(at)) => format!("until {at:.0}"),
         (None, None) => "until it is revoked".into(),
     };
-    say(format!("{}  {:<20} of {}: {}, {until}", token.id, token.name, token.tenant, words(&token.scopes)));
+    format!("{}  {:<20} of {}: {}, {until}", token.id, token.name, token.tenant, words(&token.scopes))
 }

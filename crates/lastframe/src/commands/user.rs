@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use lastframe_core::Scope;
 use reqwest::Method;
 
-use super::{Server, say};
+use super::{Server, print, say};
 use crate::client::Failed;
 use crate::exit::Exit;
 use crate::http::{AddUser, ChangeUser, Me, UserView, Users};
@@ -48,6 +48,9 @@ pub(super) struct Add {
     /// What they may do; may be repeated [default: renders:read, renders:write]
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<Scope>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     server: Server,
 }
@@ -68,6 +71,9 @@ pub(super) struct Set {
     /// What they may do; may be repeated
     #[arg(long = "scope", value_name = "SCOPE", required = true)]
     scopes: Vec<Scope>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     server: Server,
 }
@@ -76,6 +82,9 @@ pub(super) struct Set {
 pub(super) struct Named {
     /// Their e-mail address
     email: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     server: Server,
 }
@@ -94,19 +103,19 @@ impl User {
         match self {
             Self::Add(add) => add.run().await?,
             Self::List(list) => list.run().await?,
-            Self::Set(Set { email, scopes, server }) => {
-                change(&server, &email, ChangeUser { scopes: Some(scopes), ..ChangeUser::default() }).await?;
+            Self::Set(Set { email, scopes, json, server }) => {
+                let named = Named { email, json, server };
+                named.change(ChangeUser { scopes: Some(scopes), ..ChangeUser::default() }).await?;
             }
-            Self::Passwd(Named { email, server }) => {
-                let password = Some(read_password(&email)?);
-                change(&server, &email, ChangeUser { password, ..ChangeUser::default() }).await?;
+            Self::Passwd(named) => {
+                let password = Some(read_password(&named.email)?);
+                named.change(ChangeUser { password, ..ChangeUser::default() }).await?;
             }
-            Self::Disable(Named { email, server }) => {
-                change(&server, &email, ChangeUser { disabled: Some(true), ..ChangeUser::default() }).await?;
+            Self::Disable(named) => {
+                named.change(ChangeUser { disabled: Some(true), ..ChangeUser::default() }).await?;
             }
-            Self::Enable(Named { email, server }) => {
-                change(&server, &email, ChangeUser { disabled: Some(false), ..ChangeUser::default() })
-                    .await?;
+            Self::Enable(named) => {
+                named.change(ChangeUser { disabled: Some(false), ..ChangeUser::default() }).await?;
             }
         }
         Ok(Exit::Done)
@@ -123,9 +132,10 @@ impl Add {
             scopes: (!self.scopes.is_empty()).then_some(self.scopes),
         };
         let user: UserView = client.json(client.request(Method::POST, "/v1/users").json(&new)).await?;
-        describe(&user);
-        say(format!("Signing in: POST {}/v1/token with email and password", client.server()));
-        Ok(())
+        print(self.json, &user, || {
+            let server = client.server();
+            format!("{}\nSigning in: POST {server}/v1/token with email and password", describe(&user))
+        })
     }
 }
 
@@ -137,7 +147,7 @@ impl List {
         } else if users.is_empty() {
             say("nobody yet: add somebody with `lastframe user add EMAIL`");
         } else {
-            users.iter().for_each(describe);
+            users.iter().map(describe).for_each(say);
         }
         Ok(())
     }
@@ -155,16 +165,18 @@ impl Whoami {
     }
 }
 
-async fn change(server: &Server, email: &str, change: ChangeUser) -> Result<(), Failed> {
-    let client = server.client()?;
-    let path = format!("/v1/users/{}", percent::encode(email));
-    describe(&client.json(client.request(Method::PATCH, &path).json(&change)).await?);
-    Ok(())
+impl Named {
+    async fn change(&self, change: ChangeUser) -> Result<(), Failed> {
+        let client = self.server.client()?;
+        let path = format!("/v1/users/{}", percent::encode(&self.email));
+        let user: UserView = client.json(client.request(Method::PATCH, &path).json(&change)).await?;
+        print(self.json, &user, || describe(&user))
+    }
 }
 
-fn describe(user: &UserView) {
+fn describe(user: &UserView) -> String {
     let disabled = if user.disabled { ", disabled" } else { "" };
-    say(format!("{:<32} of {}: {}{disabled}", user.email, user.tenant, words(&user.scopes)));
+    format!("{:<32} of {}: {}{disabled}", user.email, user.tenant, words(&user.scopes))
 }
 
 /// Scopes, for a person.

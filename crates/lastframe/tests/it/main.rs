@@ -4,9 +4,11 @@
 
 mod api;
 mod codecs;
+mod commands;
 mod control;
 mod database;
 mod demo;
+mod doctor;
 mod faults;
 mod identity;
 mod order;

@@ -1,0 +1,226 @@
+//! Watching a render until it ends, and what Ctrl-C means meanwhile.
+
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressStyle};
+use lastframe_core::{Blocked, Phase, RenderId, Status};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+use super::note;
+use crate::client::{Client, Failed};
+use crate::exit::Exit;
+use crate::http::RenderView;
+
+/// How often a render that is followed is looked at.
+pub(super) const LOOK: Duration = Duration::from_millis(250);
+/// How long a server may be away, restarting perhaps, while its renders are followed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Shows a render's way until it ends. `here`: its server ends with this command.
+pub(super) async fn follow(client: &Client, render: RenderView, here: bool) -> Result<RenderView, Failed> {
+    let id = render.render_id;
+    let mut interrupts = Interrupts::listen()?;
+    let bar = bar();
+    let following = show(client, render, &bar);
+    tokio::pin!(following);
+    loop {
+        tokio::select! {
+            followed = &mut following => {
+                bar.finish_and_clear();
+                return followed;
+            }
+            () = interrupts.next() => {}
+        }
+        let answer = if can_ask() {
+            bar.suspend(|| ask("Cancel the render? [y/N; Ctrl-C again leaves it] "));
+            tokio::select! {
+                answer = read_answer() => answer,
+                () = interrupts.next() => Answer::Leave,
+            }
+        } else {
+            Answer::Leave
+        };
+        // Nobody would go on with what this command leaves behind.
+        match answer {
+            Answer::GoOn => {}
+            Answer::Cancel => cancel(client, id).await?,
+            Answer::Leave if here => {
+                cancel(client, id).await?;
+                return Err(Failed::new(Exit::Interrupted, format!("interrupted; render {id} is cancelled")));
+            }
+            Answer::Leave => {
+                let message = format!("interrupted; render {id} goes on. To stop it: lastframe cancel {id}");
+                return Err(Failed::new(Exit::Interrupted, message));
+            }
+        }
+    }
+}
+
+async fn cancel(client: &Client, id: RenderId) -> Result<(), Failed> {
+    client.post::<RenderView>(&format!("/v1/renders/{id}/cancel")).await?;
+    Ok(())
+}
+
+/// SIGINT of a person, SIGTERM of a machine that goes down.
+struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Interrupts {
+    fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+enum Answer {
+    GoOn,
+    Cancel,
+    Leave,
+}
+
+fn can_ask() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+fn ask(question: &str) {
+    let mut stderr = std::io::stderr();
+    // Nobody reads it then.
+    drop(write!(stderr, "\n{question}").and_then(|()| stderr.flush()));
+}
+
+/// Reads on a thread that nobody waits for: reading from a terminal cannot be called off.
+async fn read_answer() -> Answer {
+    let (tell, told) = oneshot::channel();
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let read = std::io::stdin().lock().read_line(&mut line);
+        drop(tell.send(read.map(|bytes| (bytes, line))));
+    });
+    match told.await {
+        Ok(Ok((bytes, line))) if bytes > 0 => {
+            let yes = ["y", "yes"].contains(&line.trim().to_lowercase().as_str());
+            if yes { Answer::Cancel } else { Answer::GoOn }
+        }
+        _ => Answer::Leave,
+    }
+}
+
+/// A bar for one render; hidden where there is no terminal.
+pub(super) fn bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("{prefix}{bar:36} {percent:>3}% {msg}");
+    ProgressBar::new(1_000).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// Shows on a bar how far a render is.
+pub(super) fn draw(bar: &ProgressBar, render: &RenderView) {
+    bar.set_position((render.overall_progress * 1_000.0) as u64);
+    bar.set_message(describe_state(render));
+}
+
+/// What a render is busy with, without what changes all the time.
+pub(super) fn headline(render: &RenderView) -> String {
+    format!("{}{}", render.status, render.phase.map(|phase| format!(", {phase}")).unwrap_or_default())
+}
+
+async fn show(client: &Client, mut render: RenderView, bar: &ProgressBar) -> Result<RenderView, Failed> {
+    let mut told = String::new();
+    while !render.status.is_terminal() {
+        draw(bar, &render);
+        // Without a terminal there is no bar; say at least what changes.
+        if bar.is_hidden() && headline(&render) != told {
+            note(describe_state(&render));
+            told = headline(&render);
+        }
+        tokio::time::sleep(LOOK).await;
+        render = patiently(&format!("/v1/renders/{}", render.render_id), client, bar).await?;
+    }
+    Ok(render)
+}
+
+/// Asks. A server that is away for a moment is waited for.
+pub(super) async fn patiently<T: serde::de::DeserializeOwned>(
+    path: &str,
+    client: &Client,
+    bar: &ProgressBar,
+) -> Result<T, Failed> {
+    let until = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        match client.get(path).await {
+            Err(failed) if failed.exit == Exit::Unreachable && tokio::time::Instant::now() < until => {
+                bar.set_message("the server is away; waiting");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+pub(super) fn describe_state(render: &RenderView) -> String {
+    match render.status {
+        Status::Queued => {
+            let place =
+                render.position.map(|position| format!(", number {position} in line")).unwrap_or_default();
+            let reason = match &render.blocked_by {
+                Some(Blocked::Delayed { run_at }) => format!(", not before {run_at}"),
+                Some(Blocked::Group { render_id }) => format!(", after {render_id} of its group"),
+                Some(Blocked::GroupPaused) => ", its group is paused".into(),
+                Some(Blocked::TenantPaused) => ", its tenant is paused".into(),
+                Some(Blocked::QueuePaused) => ", the queue is paused".into(),
+                Some(Blocked::TenantLimit) => ", its tenant has as many under way as it may".into(),
+                Some(Blocked::GroupHeld { render_id }) => {
+                    format!(", its group is held by {render_id}, which failed")
+                }
+                None => String::new(),
+            };
+            let error =
+                render.errors.first().map(|error| format!(", after: {}", error.message)).unwrap_or_default();
+            format!("queued{place}{reason}{error}")
+        }
+        Status::Rendering => {
+            let phase = render.phase.unwrap_or(Phase::Bundling);
+            let frames = render
+                .frame_count
+                .map(|count| format!(" {}/{count} frames", render.frames_rendered))
+                .unwrap_or_default();
+            let eta = render
+                .eta_at
+                .map(|eta| format!(", done at {}", eta.strftime("%H:%M:%S UTC")))
+                .unwrap_or_default();
+            let attempt = if render.attempt > 1 {
+                format!(", attempt {} of {}", render.attempt, render.max_attempts)
+            } else {
+                String::new()
+            };
+            format!("{phase}{frames}{eta}{attempt}")
+        }
+        terminal => terminal.to_string(),
+    }
+}
+
+/// What came out, and how long it took.
+pub(super) fn describe_end(render: &RenderView) -> String {
+    let seconds = render.time_to_finish.map(|millis| format!(" in {:.1} s", millis as f64 / 1e3));
+    format!("{}{}", details(render), seconds.unwrap_or_default())
+}
+
+/// What a file holds.
+pub(super) fn details(render: &RenderView) -> String {
+    let Some(output) = &render.output else { return "done".into() };
+    let mut parts = Vec::new();
+    parts.extend(output.frame_count.map(|frames| format!("{frames} frames")));
+    parts.extend(output.width.zip(output.height).map(|(width, height)| format!("{width}x{height}")));
+    parts.extend(output.duration_in_seconds.map(|seconds| format!("{seconds:.1} s long")));
+    if parts.is_empty() { "done".into() } else { parts.join(", ") }
+}
