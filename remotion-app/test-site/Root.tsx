@@ -76,6 +76,9 @@ export const Root = () => (
     {/* tiny: ten frames of a colour and a text, both from props */}
     <Composition id="tiny" component={Card} {...shape} defaultProps={{ color: "#204060", text: "tiny" }} />
 
+    {/* main: what docs/api.md renders */}
+    <Composition id="main" component={Card} {...shape} defaultProps={{ text: "main" }} />
+
     {/* slow: every frame takes msPerFrame, so that a render can be interrupted half way; `frames` of them */}
     <Composition
       id="slow"

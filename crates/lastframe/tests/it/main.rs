@@ -8,6 +8,7 @@ mod commands;
 mod control;
 mod database;
 mod demo;
+mod docs;
 mod doctor;
 mod faults;
 mod identity;
