@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint check soak bench bench-queue clean
+.PHONY: help setup build install deb demo test test-deb lint check soak bench bench-queue clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -10,6 +10,12 @@ setup: ## Install what is missing: a browser, fonts, npm packages
 build: setup ## Build the program: target/release/lastframe
 	cargo build --release --locked -p lastframe
 
+install: ## Put what was built under PREFIX (/usr/local), in DESTDIR: program, manual, completions, systemd unit
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" packaging/install
+
+deb: build ## Build a Debian package: target/lastframe_VERSION_ARCH.deb
+	@packaging/deb
+
 demo: build ## Render a video from token to file: out/demo.mp4
 	@scripts/demo
 
@@ -18,6 +24,9 @@ lint: setup ## Formatting, lints, documentation, types, licences
 
 test: setup ## Everything that must hold, with a real browser
 	@scripts/test
+
+test-deb: build ## Install, upgrade, remove and purge the package on a clean Debian; as root
+	@packaging/test-deb
 
 soak: ## Kill the queue, fail its disk and cut its power for SOAK_MINUTES (10), from SOAK_SEED
 	cargo test --locked -p lastframe-store --test crash -- --ignored --exact soak::soak --nocapture
