@@ -9,6 +9,7 @@ pub mod clock;
 #[cfg(feature = "test-util")]
 pub mod conformance;
 pub mod lease;
+pub mod limits;
 pub mod ports;
 pub mod props;
 pub mod render;
@@ -18,6 +19,7 @@ pub mod verify;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use lease::{Checkpoint, Extended, HandBack, Lease, LeaseToken, Outcome, RetryPolicy};
+pub use limits::Limits;
 pub use render::{
     Attempt, Blocked, Event, Failure, Kind, Output, Phase, Progress, Render, RenderId, Status, TenantId,
 };

@@ -20,6 +20,7 @@ use crate::data::DataFolder;
 use crate::http::{self, Api};
 use crate::identity::Identity;
 use crate::outputs::LocalOutputs;
+use crate::rate::Rates;
 use crate::retention::Retention;
 use crate::sites::Sites;
 
@@ -57,7 +58,12 @@ impl App {
         let folder = DataFolder::open(&config.data)?;
         let config = Arc::new(config);
         let identity = Arc::new(Identity::open(&folder, clock.now())?);
-        let options = lastframe_store::Options { lease: config.lease, retry: config.retry, seed: None };
+        let options = lastframe_store::Options {
+            lease: config.lease,
+            retry: config.retry,
+            limits: config.limits,
+            seed: None,
+        };
         let store = Arc::new(Store::open(folder.path(), Arc::clone(&clock), options).await?);
         let outputs = Arc::new(LocalOutputs::new(folder.join("outputs")));
         let logs = Logs::new(folder.join("logs"), Arc::clone(&clock));
@@ -85,6 +91,7 @@ impl App {
             sites,
             identity,
             clock: Arc::clone(&clock),
+            rates: Arc::new(Rates::new(Arc::clone(&clock))),
             public_url: config.public_url.clone().unwrap_or_else(|| format!("http://{address}")).into(),
             config: Arc::clone(&config),
             stopping: stopping.clone(),

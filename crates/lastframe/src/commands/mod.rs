@@ -64,7 +64,7 @@ enum Command {
     /// Look at, pause and resume a group
     #[command(subcommand, after_help = queue::GROUP_EXAMPLES)]
     Group(queue::Group),
-    /// Say what tenants get of the machine
+    /// Say what tenants get, and how far they may go
     #[command(subcommand, after_help = queue::TENANT_EXAMPLES)]
     Tenant(queue::Tenant),
     /// Print what the attempts of a render said

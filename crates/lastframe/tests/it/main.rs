@@ -8,6 +8,7 @@ mod control;
 mod database;
 mod demo;
 mod faults;
+mod limits;
 mod order;
 mod server;
 mod shutdown;
