@@ -20,6 +20,7 @@ mod forget;
 mod group;
 mod hold;
 mod lease;
+mod limits;
 mod pause;
 mod priority;
 mod redrive;
@@ -125,6 +126,22 @@ contract! {
         a_tenant_that_was_never_seen_can_be_given_its_share
         a_waiting_claim_is_woken_when_a_tenant_at_its_limit_has_room_again
         a_waiting_claim_is_woken_when_a_limit_is_raised
+    }
+    limits if (|can| can.fair_share) {
+        no_more_wait_than_may_and_the_refused_leave_nothing_behind
+        of_many_submitted_at_once_no_more_are_accepted_than_may_wait
+        renders_of_one_submit_are_all_or_none_at_the_limit
+        a_limit_counts_the_renders_of_its_tenant_and_no_others
+        whatever_takes_a_render_out_of_the_queue_makes_room
+        a_key_stands_for_its_renders_at_the_limit_too
+        what_was_accepted_once_comes_back_whatever_the_limit
+        a_limit_of_nothing_takes_nothing_on
+        what_waits_beyond_a_limit_that_is_lowered_stays
+        a_limit_is_in_force_at_once_and_outlasts_a_restart
+        who_has_no_limits_of_its_own_has_the_defaults
+        the_defaults_are_in_force_for_whoever_comes_later
+        tenants_are_served_by_the_weight_that_counts
+        limits_that_a_queue_does_not_need_are_kept_for_who_asks
     }
     group {
         the_next_starts_when_the_one_before_is_terminal_and_not_before
@@ -268,6 +285,6 @@ contract! {
     }
     capabilities {
         pauses_are_refused_where_there_are_none
-        shares_are_refused_where_there_are_none
+        limits_are_refused_where_there_are_none
     }
 }

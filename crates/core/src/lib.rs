@@ -10,6 +10,7 @@ pub mod clock;
 #[cfg(feature = "test-util")]
 pub mod conformance;
 pub mod lease;
+pub mod limits;
 pub mod ports;
 pub mod props;
 pub mod render;
@@ -20,6 +21,7 @@ pub mod verify;
 pub use accounts::{Scope, Scopes};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use lease::{Checkpoint, Extended, HandBack, Lease, LeaseToken, Outcome, RetryPolicy};
+pub use limits::Limits;
 pub use render::{
     Attempt, Blocked, Event, Failure, Kind, Output, Phase, Progress, Render, RenderId, Status, TenantId,
 };

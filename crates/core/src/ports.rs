@@ -13,6 +13,7 @@ use jiff::Timestamp;
 pub use crate::accounts::Accounts;
 pub use crate::capabilities::Capabilities;
 use crate::lease::{Checkpoint, Extended, HandBack, Lease, LeaseToken, Outcome};
+use crate::limits::Limits;
 use crate::render::{
     Attempt, Blocked, Failure, IllegalTransition, Kind, Output, Phase, Progress, Render, RenderId, Status,
     TenantId,
@@ -60,6 +61,9 @@ pub enum SubmitError {
     /// The site of the render at this index, in the version asked for, is not there any more.
     #[error("the site was removed")]
     SiteGone(usize),
+    /// With these, more renders of the tenant would wait than may.
+    #[error("the tenant may have {0} renders waiting at most")]
+    TooManyQueued(u32),
     /// The queue cannot answer now.
     #[error(transparent)]
     Queue(#[from] QueueError),
@@ -79,7 +83,7 @@ pub enum ControlError {
     Queue(#[from] QueueError),
 }
 
-/// Why a pause, a resume or a share was refused.
+/// Why a pause, a resume or a limit was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum SteerError {
     /// This queue never can: see [`Capabilities`].
@@ -206,26 +210,6 @@ pub struct Group {
     pub queued: u32,
 }
 
-/// What a tenant gets of the machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Share {
-    /// From 1 to [`Share::MAX_WEIGHT`]: a tenant of weight 2 is served twice as often as one of weight 1 while both wait.
-    pub weight: u32,
-    /// Renders of it at once; as many as the workers take when absent. 0 lets none start.
-    pub max_rendering: Option<u32>,
-}
-
-impl Share {
-    /// The greatest weight.
-    pub const MAX_WEIGHT: u32 = 1_000;
-}
-
-impl Default for Share {
-    fn default() -> Self {
-        Self { weight: 1, max_rendering: None }
-    }
-}
-
 /// Renders by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -246,8 +230,10 @@ pub struct Counts {
 pub struct Tenant {
     /// Its name.
     pub id: TenantId,
-    /// What it gets.
-    pub share: Share,
+    /// Its own limits.
+    pub limits: Limits,
+    /// What counts: its own limits, or the defaults where it has none.
+    pub effective: Limits,
     /// Whether it is paused.
     pub paused: bool,
     /// Its renders.
@@ -279,13 +265,21 @@ pub trait Queue: std::fmt::Debug + Send + Sync {
     /// What it can do.
     fn capabilities(&self) -> Capabilities;
 
-    /// Accepts all of `renders`, or none.
+    /// Accepts all of `renders`, or none. Only this is subject to a limit of what may wait: what was accepted once is
+    /// put back, retried and redriven whatever the limit.
     async fn submit(
         &self,
         tenant: &TenantId,
         renders: Vec<NewRender>,
         key: Option<IdempotencyKey>,
     ) -> Result<Submitted, SubmitError>;
+
+    /// The renders that were accepted under the key, which a submit would answer with; none when it would be a new one.
+    async fn submitted(
+        &self,
+        tenant: &TenantId,
+        key: &IdempotencyKey,
+    ) -> Result<Option<Vec<Render>>, SubmitError>;
 
     /// Leases the render whose turn it is, waiting up to `wait` for one.
     async fn claim(&self, worker: &str, wait: Duration) -> Result<Option<Lease>, QueueError>;
@@ -325,8 +319,8 @@ pub trait Queue: std::fmt::Debug + Send + Sync {
     /// Ends a pause. A group that is held by a failed render goes on without it.
     async fn resume(&self, what: Pausable) -> Result<(), SteerError>;
 
-    /// Sets what the tenant gets from now on.
-    async fn share(&self, tenant: &TenantId, share: Share) -> Result<Tenant, SteerError>;
+    /// Sets the tenant's own limits from now on. What waits or is being rendered beyond them stays.
+    async fn limit(&self, tenant: &TenantId, limits: Limits) -> Result<Tenant, SteerError>;
 
     /// All tenants that were ever seen, by name.
     async fn tenants(&self) -> Result<Vec<Tenant>, QueueError>;

@@ -20,6 +20,7 @@ use crate::data::DataFolder;
 use crate::http::{self, Api};
 use crate::identity::Identity;
 use crate::outputs::LocalOutputs;
+use crate::rate::Rates;
 use crate::retention::Retention;
 use crate::sites::Sites;
 
@@ -56,7 +57,12 @@ impl App {
     pub async fn start(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
         let folder = Arc::new(DataFolder::open(&config.data)?);
         let config = Arc::new(config);
-        let options = lastframe_store::Options { lease: config.lease, retry: config.retry, seed: None };
+        let options = lastframe_store::Options {
+            lease: config.lease,
+            retry: config.retry,
+            limits: config.limits,
+            seed: None,
+        };
         let store = Arc::new(Store::open(folder.path(), Arc::clone(&clock), options).await?);
         let outputs = Arc::new(LocalOutputs::new(folder.join("outputs")));
         let logs = Logs::new(folder.join("logs"), Arc::clone(&clock));
@@ -96,6 +102,7 @@ impl App {
             identity,
             clock: Arc::clone(&clock),
             public_url: public_url.into(),
+            rates: Arc::new(Rates::new(Arc::clone(&clock))),
             config: Arc::clone(&config),
             stopping: stopping.clone(),
         };

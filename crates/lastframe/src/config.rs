@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use jiff::SpanRelativeTo;
+use lastframe_core::{FieldError, Limits};
 use serde::Deserialize;
 
 use self::identity::{IdentitySection, IssuerSection};
@@ -54,6 +55,7 @@ struct File {
     max_bundle: Option<u64>,
     render: RenderSection,
     queue: QueueSection,
+    limits: LimitsSection,
     enqueue: EnqueueSection,
     identity: IdentitySection,
     issuer: Vec<IssuerSection>,
@@ -86,6 +88,42 @@ struct QueueSection {
     max_lost: Option<u32>,
     #[serde(deserialize_with = "optional_duration")]
     retention: Option<Duration>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct LimitsSection {
+    weight: Option<u32>,
+    max_concurrency: Option<u32>,
+    max_queued: Option<u32>,
+    submits_per_minute: Option<u32>,
+    max_body: Option<u64>,
+    #[serde(deserialize_with = "optional_duration")]
+    max_render: Option<Duration>,
+}
+
+impl LimitsSection {
+    fn complete(self) -> anyhow::Result<Limits> {
+        let seconds = self.max_render.map(|longest| u32::try_from(longest.as_secs()));
+        let limits = Limits {
+            weight: self.weight,
+            max_concurrency: self.max_concurrency,
+            max_queued: self.max_queued,
+            submits_per_minute: self.submits_per_minute,
+            max_body: self.max_body,
+            max_render_seconds: seconds.transpose().context("limits.max_render is too long")?,
+        };
+        if let Some(FieldError { pointer, detail }) = limits.check().first() {
+            // As the file has it.
+            let key = match pointer.as_str() {
+                "/maxBody" => "max_body",
+                "/maxRenderSeconds" => "max_render",
+                other => other.trim_start_matches('/'),
+            };
+            anyhow::bail!("limits.{key} {detail}");
+        }
+        Ok(limits)
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -132,6 +170,8 @@ pub struct Config {
     pub retry: lastframe_core::RetryPolicy,
     /// How long a render is kept once it has ended; for ever when absent.
     pub retention: Option<Duration>,
+    /// What tenants get, and how far they may go, unless something else is set for them.
+    pub limits: Limits,
     /// The site that `/enqueue` renders when a body names none.
     pub enqueue_site: String,
     /// The composition that `/enqueue` renders when a body names none.
@@ -202,6 +242,7 @@ impl Config {
                 max_lost: file.queue.max_lost.unwrap_or(usual.max_lost),
             },
             retention: file.queue.retention,
+            limits: file.limits.complete()?,
             enqueue_site: file.enqueue.site.unwrap_or_else(|| "remotion-app".into()),
             enqueue_composition: file.enqueue.composition.unwrap_or_else(|| "main".into()),
             identity: file.identity.with(file.issuer)?,
@@ -296,6 +337,25 @@ mod tests {
         let file = "listen = \"127.0.0.1:1\"\n[render]\nconcurrency = 3";
         let config = load(file, Flags { listen, ..Flags::default() }).unwrap();
         assert_eq!((config.listen.port(), config.concurrency), (2, 3));
+    }
+
+    #[test]
+    fn limits_of_the_file_are_checked_and_named_as_the_file_names_them() {
+        let limits =
+            |text: &str| load(&format!("[limits]\n{text}"), Flags::default()).map(|config| config.limits);
+        assert_eq!(limits("").unwrap(), Limits::default());
+        let expected = Limits { max_queued: Some(9), max_render_seconds: Some(600), ..Limits::default() };
+        assert_eq!(limits("max_queued = 9\nmax_render = \"10m\"").unwrap(), expected);
+        for (text, key) in [
+            ("weight = 0", "limits.weight is 0"),
+            ("max_body = 9", "limits.max_body is 9"),
+            ("max_render = \"10ms\"", "limits.max_render is 0"),
+            ("max_render = \"99999999h\"", "limits.max_render is too long"),
+            ("max_queue = 9", "max_queue"),
+        ] {
+            let error = format!("{:#}", limits(text).unwrap_err());
+            assert!(error.contains(key), "{error}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod http;
 pub mod identity;
 mod outputs;
 mod percent;
+mod rate;
 mod retention;
 mod sites;
 mod telemetry;

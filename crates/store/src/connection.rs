@@ -13,7 +13,8 @@ use crate::mark::{Mark, Reached};
 const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_queue.sql"),
     include_str!("migrations/0002_integrity.sql"),
-    include_str!("migrations/0003_accounts.sql"),
+    include_str!("migrations/0003_limits.sql"),
+    include_str!("migrations/0005_accounts.sql"),
 ];
 
 /// Why the store cannot be opened.

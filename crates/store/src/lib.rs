@@ -34,13 +34,13 @@ use futures_util::StreamExt as _;
 use futures_util::future::{FutureExt as _, join_all};
 use lastframe_core::ports::{
     Capabilities, Changes, ControlError, Directory, Filter, Group, IdempotencyKey, LeaseError, NewRender,
-    Overview, Pausable, Position, Queue, QueueError, Redrive, Redriven, RemoveSiteError, Share, SteerError,
+    Overview, Pausable, Position, Queue, QueueError, Redrive, Redriven, RemoveSiteError, SteerError,
     SubmitError, Submitted, Tenant,
 };
 use lastframe_core::site::SiteVersion;
 use lastframe_core::{
-    Attempt, Checkpoint, Clock, Extended, Failure, HandBack, Lease, LeaseToken, Outcome, Progress, Render,
-    RenderId, RenderRequest, RetryPolicy, Status, TenantId,
+    Attempt, Checkpoint, Clock, Extended, Failure, HandBack, Lease, LeaseToken, Limits, Outcome, Progress,
+    Render, RenderId, RenderRequest, RetryPolicy, Status, TenantId,
 };
 use rusqlite::Connection;
 use tokio::sync::{Notify, Semaphore, broadcast};
@@ -62,13 +62,20 @@ pub struct Options {
     pub lease: Duration,
     /// When failed attempts are tried again.
     pub retry: RetryPolicy,
+    /// The limits of tenants that have none of their own.
+    pub limits: Limits,
     /// For ids and jitter; fixed in tests.
     pub seed: Option<u64>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { lease: Duration::from_secs(30), retry: RetryPolicy::default(), seed: None }
+        Self {
+            lease: Duration::from_secs(30),
+            retry: RetryPolicy::default(),
+            limits: Limits::default(),
+            seed: None,
+        }
     }
 }
 
@@ -118,7 +125,8 @@ impl Store {
         let mut epoch = [0; 8];
         getrandom::fill(&mut epoch).map_err(storage)?;
         let store = Self {
-            writer: Writer::start(files, Arc::clone(&clock), rng, signals.clone()).map_err(storage)?,
+            writer: Writer::start(files, Arc::clone(&clock), rng, options.limits, signals.clone())
+                .map_err(storage)?,
             readers: Readers::open(&path)?,
             clock,
             signals,
@@ -127,6 +135,7 @@ impl Store {
             tokens: AtomicU64::new(0),
             mended_at: AtomicI64::new(-MEND_AFTER),
         };
+        store.writer.run(tenant::renew_limits).await?;
         let left = store.readers.run(sweep::left).await?;
         if !left.leases.is_empty() {
             tracing::info!(
@@ -261,6 +270,15 @@ impl Queue for Store {
             .await
     }
 
+    async fn submitted(
+        &self,
+        tenant: &TenantId,
+        key: &IdempotencyKey,
+    ) -> Result<Option<Vec<Render>>, SubmitError> {
+        let (tenant, key) = (tenant.clone(), key.clone());
+        self.readers.run(move |db| Ok(submit::submitted(db, &tenant, &key))).await?
+    }
+
     async fn claim(&self, worker: &str, wait: Duration) -> Result<Option<Lease>, QueueError> {
         let give_up = tokio::time::sleep(wait);
         tokio::pin!(give_up);
@@ -334,18 +352,19 @@ impl Queue for Store {
         Ok(self.writer.run(move |tx| tenant::set_paused(tx, &what, false)).await?)
     }
 
-    async fn share(&self, tenant: &TenantId, share: Share) -> Result<Tenant, SteerError> {
+    async fn limit(&self, tenant: &TenantId, limits: Limits) -> Result<Tenant, SteerError> {
         let tenant = tenant.clone();
-        Ok(self.writer.run(move |tx| tenant::share(tx, &tenant, share)).await?)
+        Ok(self.writer.run(move |tx| tenant::limit(tx, &tenant, limits)).await?)
     }
 
     async fn tenants(&self) -> Result<Vec<Tenant>, QueueError> {
-        self.readers.run(tenant::list).await
+        let defaults = self.options.limits;
+        self.readers.run(move |db| tenant::list(db, defaults)).await
     }
 
     async fn tenant(&self, tenant: &TenantId) -> Result<Option<Tenant>, QueueError> {
-        let tenant = tenant.clone();
-        self.readers.at_once(move |db| tenant::get(db, &tenant)).await
+        let (tenant, defaults) = (tenant.clone(), self.options.limits);
+        self.readers.at_once(move |db| tenant::get(db, &tenant, defaults)).await
     }
 
     async fn group(&self, tenant: &TenantId, name: &str) -> Result<Option<Group>, QueueError> {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use lastframe_core::ports::{Change, QueueError};
-use lastframe_core::{Clock, RenderId};
+use lastframe_core::{Clock, Limits, RenderId};
 use rusqlite::Connection;
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot};
 
@@ -37,6 +37,8 @@ pub(crate) struct Tx<'a> {
     /// Monotonic time of this process, in milliseconds.
     pub(crate) monotonic: i64,
     pub(crate) rng: &'a mut Rng,
+    /// Of tenants that have none of their own.
+    pub(crate) default_limits: Limits,
     effects: &'a mut Effects,
 }
 
@@ -104,12 +106,13 @@ impl Writer {
         files: Files,
         clock: Arc<dyn Clock>,
         rng: Rng,
+        default_limits: Limits,
         signals: Signals,
     ) -> std::io::Result<Self> {
         let (commands, waiting) = mpsc::channel(WAITING);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || run(files, waiting, clock.as_ref(), rng, &signals))?;
+            .spawn(move || run(files, waiting, clock.as_ref(), rng, default_limits, &signals))?;
         Ok(Self {
             commands: Some(commands),
             submitted: Arc::new(Semaphore::new(SUBMITTED)),
@@ -244,6 +247,7 @@ fn run(
     mut waiting: mpsc::Receiver<Command>,
     clock: &dyn Clock,
     mut rng: Rng,
+    default_limits: Limits,
     signals: &Signals,
 ) {
     let db = &connection;
@@ -260,7 +264,8 @@ fn run(
             weight += command.weight;
             let monotonic = i64::try_from(clock.monotonic().as_millis()).unwrap_or(i64::MAX);
             let now = clock.now().as_millisecond();
-            replies.push((command.run)(&mut Tx { db, now, monotonic, rng: &mut rng, effects: &mut effects }));
+            let (rng, effects) = (&mut rng, &mut effects);
+            replies.push((command.run)(&mut Tx { db, now, monotonic, rng, default_limits, effects }));
             next = if weight < COMMITTED_TOGETHER { waiting.try_recv().ok() } else { None };
         }
         let committed = match effects.fault {
@@ -411,7 +416,7 @@ mod tests {
         let files = Files { connection, mark, checkpointer };
         let signals = Signals { changes: broadcast::channel(16).0, claimable: Arc::new(Notify::new()) };
         let clock = Arc::new(ManualClock::new(jiff::Timestamp::UNIX_EPOCH));
-        let writer = Writer::start(files, clock, Rng::with_seed(1), signals).unwrap();
+        let writer = Writer::start(files, clock, Rng::with_seed(1), Limits::default(), signals).unwrap();
         Notes { writer: Some(writer), folder }
     }
 

@@ -66,7 +66,7 @@ enum Command {
     /// Look at, pause and resume a group
     #[command(subcommand, after_help = queue::GROUP_EXAMPLES)]
     Group(queue::Group),
-    /// Say what tenants get of the machine
+    /// Say what tenants get, and how far they may go
     #[command(subcommand, after_help = queue::TENANT_EXAMPLES)]
     Tenant(queue::Tenant),
     /// Add, list, change and disable people who sign in with a password

@@ -10,11 +10,12 @@ use lastframe_core::props::BodyError;
 use lastframe_core::{FieldError, Scope};
 use serde::{Deserialize, Serialize};
 
+use super::limits::Reached;
 use crate::identity::Refused;
 use crate::sites::BundleError;
 
 /// What a client reads when something went wrong.
-#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct Problem {
     /// The status, in words.
     pub(crate) title: String,
@@ -27,6 +28,15 @@ pub(crate) struct Problem {
     /// What is wrong with which field.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) errors: Vec<FieldError>,
+    /// For the code `limit_reached`: which limit, such as `maxQueued`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) limit: Option<String>,
+    /// For the code `limit_reached`: what it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) value: Option<u32>,
+    /// For the code `limit_reached`: whose it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tenant: Option<String>,
 }
 
 /// Everything that a handler may answer instead of what was asked for.
@@ -70,6 +80,8 @@ pub(crate) enum ApiError {
     NoOutput(lastframe_core::Status),
     #[error("this Idempotency-Key was used for another request")]
     KeyReused,
+    #[error("{0}")]
+    LimitReached(Reached),
     #[error("too much is being submitted at once; try again")]
     Busy,
     #[error("the server's disk is full: nothing was accepted or changed")]
@@ -108,6 +120,7 @@ impl ApiError {
             Self::Unsupported(_) => (StatusCode::NOT_IMPLEMENTED, "unsupported"),
             Self::NoOutput(_) => (StatusCode::CONFLICT, "no_output"),
             Self::KeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused"),
+            Self::LimitReached(_) => (StatusCode::TOO_MANY_REQUESTS, "limit_reached"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             Self::NoSpace => (StatusCode::INSUFFICIENT_STORAGE, "no_space"),
             Self::Damaged(_) => (StatusCode::INTERNAL_SERVER_ERROR, "damaged"),
@@ -126,6 +139,8 @@ impl ApiError {
             Self::BadToken => {
                 Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\"")))
             }
+            // Without one, waiting would not help.
+            Self::LimitReached(reached) => Some((header::RETRY_AFTER, reached.retry_after?.into())),
             Self::Busy => Some((header::RETRY_AFTER, HeaderValue::from_static("1"))),
             Self::IssuerUnreachable => Some((header::RETRY_AFTER, HeaderValue::from_static("30"))),
             // Somebody has to make room first.
@@ -147,13 +162,19 @@ impl IntoResponse for ApiError {
         }
         let header = self.header();
         let detail = self.to_string();
-        let errors = match self {
-            Self::Invalid(errors) | Self::Forbidden(_, errors) => errors,
-            Self::NotJson(why) => vec![FieldError::new("", why)],
-            _ => Vec::new(),
-        };
         let title = status.canonical_reason().unwrap_or("Error").to_owned();
-        let problem = Problem { title, status: status.as_u16(), code: code.to_owned(), detail, errors };
+        let (status_code, code) = (status.as_u16(), code.to_owned());
+        let mut problem = Problem { title, status: status_code, code, detail, ..Problem::default() };
+        match self {
+            Self::Invalid(errors) | Self::Forbidden(_, errors) => problem.errors = errors,
+            Self::NotJson(why) => problem.errors = vec![FieldError::new("", why)],
+            Self::LimitReached(Reached { tenant, limit, value, .. }) => {
+                problem.limit = Some(limit.to_owned());
+                problem.value = Some(value);
+                problem.tenant = Some(tenant.as_str().to_owned());
+            }
+            _ => {}
+        }
         let mut response = (status, Json(problem)).into_response();
         response
             .headers_mut()

@@ -5,6 +5,7 @@ mod control;
 mod error;
 mod events;
 mod health;
+mod limits;
 mod output;
 mod renders;
 mod sites;
@@ -15,14 +16,14 @@ mod view;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Bytes, HttpBody as _};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header;
 use axum::http::request::Parts;
 use axum::response::IntoResponse as _;
 use lastframe_core::ports::{Accounts, Directory, Outputs, Queue};
 use lastframe_core::props::Fields;
-use lastframe_core::{Clock, Scope};
+use lastframe_core::{Clock, Scope, TenantId};
 use lastframe_worker::logs::Logs;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +36,7 @@ use utoipa_axum::routes;
 
 use crate::config::Config;
 use crate::identity::{Caller, Identity};
+use crate::rate::Rates;
 use crate::sites::Sites;
 
 pub(crate) use self::accounts::{
@@ -57,6 +59,7 @@ pub(crate) struct Api {
     pub(crate) sites: Sites,
     pub(crate) identity: Arc<Identity>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) rates: Arc<Rates>,
     pub(crate) config: Arc<Config>,
     /// Without a slash at the end.
     pub(crate) public_url: Arc<str>,
@@ -159,7 +162,10 @@ impl FromRequestParts<Api> for Caller {
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(ApiError::NoToken);
         }
-        Ok(api.identity.verify(token.trim()).await?)
+        let caller = api.identity.verify(token.trim()).await?;
+        // For what is read after this: see `Body`.
+        parts.extensions.insert(caller.tenant.clone());
+        Ok(caller)
     }
 }
 
@@ -197,14 +203,15 @@ impl<T: DeserializeOwned> FromRequestParts<Api> for Query<T> {
     }
 }
 
-/// A body, whole and within the configured limit.
+/// A body, whole and within the configured limit, and within that of the tenant whose token came with it.
 struct Body(Bytes);
 
 impl FromRequest<Api> for Body {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
-        let limit = api.config.max_body;
+        let (size, tenant) = (request.body().size_hint().upper(), request.extensions().get::<TenantId>());
+        let limit = limits::largest_body(api, tenant, size).await?;
         axum::body::to_bytes(request.into_body(), limit).await.map(Self).map_err(|error| {
             if error.into_inner().is::<http_body_util::LengthLimitError>() {
                 ApiError::TooLarge(limit as u64)

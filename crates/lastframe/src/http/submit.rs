@@ -8,12 +8,13 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lastframe_core::batch;
-use lastframe_core::ports::{IdempotencyKey, NewRender, SubmitError};
+use lastframe_core::ports::{IdempotencyKey, NewRender, SubmitError, Submitted};
 use lastframe_core::site::{Composition, SiteVersion};
 use lastframe_core::{FieldError, Kind, Render, RenderId, RenderRequest, Scope};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::limits::{Standing, TooManyRequests};
 use super::renders::view;
 use super::{Accepted, Api, ApiError, Body, RenderView};
 use crate::identity::Caller;
@@ -65,7 +66,7 @@ pub(super) struct DryRun {
 /// It is on disk when this answers.
 #[utoipa::path(
     post, path = "/v1/renders", tag = "renders", security(("token" = [])), params(SubmitHeaders),
-    request_body = RenderRequest, responses(Answer, ApiError)
+    request_body = RenderRequest, responses(Answer, TooManyRequests, ApiError)
 )]
 pub(super) async fn submit(
     State(api): State<Api>,
@@ -79,7 +80,7 @@ pub(super) async fn submit(
 /// Submit a still
 #[utoipa::path(
     post, path = "/v1/stills", tag = "renders", security(("token" = [])), params(SubmitHeaders),
-    request_body = RenderRequest, responses(Answer, ApiError)
+    request_body = RenderRequest, responses(Answer, TooManyRequests, ApiError)
 )]
 pub(super) async fn submit_still(
     State(api): State<Api>,
@@ -130,7 +131,7 @@ pub(super) struct AcceptedBatch {
 #[utoipa::path(
     post, path = "/v1/renders/batch", tag = "renders", security(("token" = [])), params(SubmitHeaders),
     request_body = BatchRequest,
-    responses((status = 202, description = "All accepted", body = AcceptedBatch), ApiError)
+    responses((status = 202, description = "All accepted", body = AcceptedBatch), TooManyRequests, ApiError)
 )]
 pub(super) async fn submit_batch(
     State(api): State<Api>,
@@ -165,7 +166,7 @@ pub(super) struct Enqueued {
 /// and composition. The content type does not matter.
 #[utoipa::path(
     post, path = "/enqueue", tag = "renders", security(("token" = [])), params(SubmitHeaders), request_body = Object,
-    responses((status = 200, description = "Accepted", body = Enqueued), ApiError)
+    responses((status = 200, description = "Accepted", body = Enqueued), TooManyRequests, ApiError)
 )]
 pub(super) async fn enqueue(
     State(api): State<Api>,
@@ -201,7 +202,7 @@ pub(super) async fn enqueue(
 /// Submit a render the way of Remotion's guide, under its stage
 #[utoipa::path(
     post, path = "/dev/enqueue", tag = "renders", security(("token" = [])), params(SubmitHeaders), request_body = Object,
-    responses((status = 200, description = "Accepted", body = Enqueued), ApiError)
+    responses((status = 200, description = "Accepted", body = Enqueued), TooManyRequests, ApiError)
 )]
 pub(super) async fn enqueue_in_stage(
     api: State<Api>,
@@ -243,16 +244,18 @@ struct Checked {
     kind: Kind,
     /// Where in the body a request stands, as a JSON pointer.
     place: fn(usize) -> String,
+    standing: Standing,
 }
 
 impl Checked {
     async fn new(
         api: &Api,
         caller: &Caller,
-        requests: Vec<RenderRequest>,
+        mut requests: Vec<RenderRequest>,
         kind: Kind,
         place: fn(usize) -> String,
     ) -> Result<Self, ApiError> {
+        let standing = Standing::of(api, &caller.tenant).await?;
         let mut sites = HashMap::new();
         for RenderRequest { serve_url, .. } in &requests {
             if !sites.contains_key(serve_url)
@@ -270,13 +273,14 @@ impl Checked {
         }
         let (can, now) = (api.queue.capabilities(), api.clock.now());
         let mut errors = Vec::new();
-        for (index, request) in requests.iter().enumerate() {
+        for (index, request) in requests.iter_mut().enumerate() {
             let mut wrong = check(request, sites.get(&request.serve_url), kind);
             wrong.extend(request.check_supported(&can, now));
+            wrong.extend(standing.bound(request, api.config.timeout));
             errors.extend(wrong.into_iter().map(|error| error.below(&place(index))));
         }
         if errors.is_empty() {
-            Ok(Self { requests, sites, kind, place })
+            Ok(Self { requests, sites, kind, place, standing })
         } else {
             Err(ApiError::Invalid(errors))
         }
@@ -295,16 +299,29 @@ impl Checked {
             request,
             default_max_attempts: api.config.max_attempts,
         };
-        let renders = self.requests.into_iter().map(new).collect();
-        let submitted =
-            api.queue.submit(&caller.tenant, renders, key).await.map_err(|error| match error {
-                SubmitError::SiteGone(index) => ApiError::invalid(
-                    format!("{}/serveUrl", (self.place)(index)),
-                    "the site was removed just now",
-                ),
-                SubmitError::KeyReused => ApiError::KeyReused,
-                SubmitError::Queue(error) => error.into(),
-            })?;
+        let renders: Vec<_> = self.requests.into_iter().map(new).collect();
+        let count = renders.len();
+        let refused = |error| match error {
+            SubmitError::SiteGone(index) => ApiError::invalid(
+                format!("{}/serveUrl", (self.place)(index)),
+                "the site was removed just now",
+            ),
+            SubmitError::KeyReused => ApiError::KeyReused,
+            SubmitError::TooManyQueued(most) => self.standing.too_many_queued(most, count),
+            SubmitError::Queue(error) => error.into(),
+        };
+        // What was accepted before is no submit, and no limit is in its way.
+        let known = match &key {
+            Some(key) => api.queue.submitted(&caller.tenant, key).await.map_err(refused)?,
+            None => None,
+        };
+        let submitted = match known {
+            Some(renders) => Submitted { renders, replayed: true },
+            None => {
+                self.standing.admit(api, count)?;
+                api.queue.submit(&caller.tenant, renders, key).await.map_err(refused)?
+            }
+        };
         for render in &submitted.renders {
             tracing::info!(render.id = %render.id, render.group, replayed = submitted.replayed, "render accepted");
         }

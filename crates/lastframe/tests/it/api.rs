@@ -307,7 +307,13 @@ async fn the_description_of_the_api_names_every_route() {
     }
     let submit = &described["paths"]["/v1/renders"]["post"];
     let answers: Vec<_> = submit["responses"].as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(answers, ["200", "202", "4XX", "5XX"]);
+    assert_eq!(answers, ["200", "202", "429", "4XX", "5XX"]);
+    let limited = &submit["responses"]["429"];
+    assert!(limited["headers"]["Retry-After"].is_object(), "{limited}");
+    assert_eq!(
+        limited["content"]["application/problem+json"]["schema"]["$ref"],
+        "#/components/schemas/Problem"
+    );
     assert_eq!(submit["parameters"][0]["name"], "Idempotency-Key");
     let fields = &described["components"]["schemas"]["RenderRequest"]["properties"];
     assert!(fields["inputProps"].is_object() && fields["queue"].is_object(), "{fields}");

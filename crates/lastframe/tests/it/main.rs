@@ -9,6 +9,7 @@ mod database;
 mod demo;
 mod faults;
 mod identity;
+mod limits;
 mod order;
 mod server;
 mod shutdown;

@@ -86,9 +86,16 @@ impl Server {
     }
 
     pub(crate) async fn add_site(&self, name: &str) {
+        self.add_site_of(&self.token, name).await;
+    }
+
+    /// Adds the test site to those of the tenant whose token this is.
+    pub(crate) async fn add_site_of(&self, token: &str, name: &str) {
         let renderer = project().join("node_modules/@remotion/renderer");
         let answer = self
-            .request(Method::POST, &format!("/v1/sites/{name}/versions"))
+            .http
+            .post(format!("{}/v1/sites/{name}/versions", self.url))
+            .bearer_auth(token)
             .query(&[("renderer", renderer.to_str().unwrap())])
             .body(bundle().to_vec())
             .send()

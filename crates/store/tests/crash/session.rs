@@ -43,7 +43,7 @@ impl Session {
         sink: Sink,
     ) -> Result<Self, String> {
         let clock = Arc::new(ManualClock::new(Timestamp::from_millisecond(now).unwrap()));
-        let options = Options { lease: LEASE, retry: RETRY, seed: Some(seed) };
+        let options = Options { lease: LEASE, retry: RETRY, seed: Some(seed), ..Options::default() };
         let store = Store::open(folder, Arc::clone(&clock) as _, options).await.map_err(|e| causes(&e))?;
         Ok(Self { store, clock, sink: Mutex::new(sink), calls: AtomicU32::new(calls) })
     }

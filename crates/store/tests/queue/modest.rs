@@ -9,12 +9,12 @@ use jiff::Timestamp;
 use lastframe_core::conformance::Subject;
 use lastframe_core::ports::{
     Capabilities, Changes, ControlError, Directory, Filter, Group, IdempotencyKey, LeaseError, NewRender,
-    Overview, Pausable, Position, Queue, QueueError, Redrive, Redriven, Share, SteerError, SubmitError,
-    Submitted, Tenant,
+    Overview, Pausable, Position, Queue, QueueError, Redrive, Redriven, SteerError, SubmitError, Submitted,
+    Tenant,
 };
 use lastframe_core::{
-    Attempt, Checkpoint, Clock as _, Extended, HandBack, Lease, LeaseToken, ManualClock, Outcome, Progress,
-    Render, RenderId, RenderRequest, Status, TenantId,
+    Attempt, Checkpoint, Clock as _, Extended, HandBack, Lease, LeaseToken, Limits, ManualClock, Outcome,
+    Progress, Render, RenderId, RenderRequest, Status, TenantId,
 };
 
 use crate::world::Sqlite;
@@ -34,9 +34,9 @@ impl Subject for Modest {
         Self { behind: Sqlite::new(Arc::clone(&clock)).await, clock }
     }
 
-    async fn reopen(&mut self, clock: Arc<ManualClock>) {
+    async fn reopen(&mut self, clock: Arc<ManualClock>, defaults: Limits) {
         self.clock = Arc::clone(&clock);
-        self.behind.reopen(clock).await;
+        self.behind.reopen(clock, defaults).await;
     }
 
     async fn sweep(&self) {
@@ -86,8 +86,16 @@ impl Queue for Modest {
         Err(SteerError::Unsupported("pauses"))
     }
 
-    async fn share(&self, _: &TenantId, _: Share) -> Result<Tenant, SteerError> {
-        Err(SteerError::Unsupported("shares"))
+    async fn limit(&self, _: &TenantId, _: Limits) -> Result<Tenant, SteerError> {
+        Err(SteerError::Unsupported("limits"))
+    }
+
+    async fn submitted(
+        &self,
+        tenant: &TenantId,
+        key: &IdempotencyKey,
+    ) -> Result<Option<Vec<Render>>, SubmitError> {
+        self.behind.queue().submitted(tenant, key).await
     }
 
     async fn claim(&self, worker: &str, wait: Duration) -> Result<Option<Lease>, QueueError> {

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use lastframe_core::ManualClock;
 use lastframe_core::conformance::{self, LEASE, RETRY, Subject};
 use lastframe_core::ports::{Directory, Queue};
+use lastframe_core::{Limits, ManualClock};
 use lastframe_store::{Options, Store};
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -24,7 +24,7 @@ impl Sqlite {
     /// Opens what is in `folder`.
     pub(crate) async fn over(folder: TempDir, clock: Arc<ManualClock>) -> Self {
         let mut sqlite = Self { store: None, folder, opened: 0 };
-        sqlite.reopen(clock).await;
+        sqlite.reopen(clock, Limits::default()).await;
         sqlite
     }
 
@@ -48,11 +48,11 @@ impl Subject for Sqlite {
         Self::over(tempfile::tempdir().unwrap(), clock).await
     }
 
-    async fn reopen(&mut self, clock: Arc<ManualClock>) {
+    async fn reopen(&mut self, clock: Arc<ManualClock>, limits: Limits) {
         self.store = None;
         self.opened += 1;
         // Another seed each time, as in life: the ids of one life must not come back in the next.
-        let options = Options { lease: LEASE, retry: RETRY, seed: Some(self.opened) };
+        let options = Options { lease: LEASE, retry: RETRY, limits, seed: Some(self.opened) };
         self.store = Some(Store::open(self.folder.path(), clock, options).await.unwrap());
     }
 
