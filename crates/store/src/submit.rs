@@ -8,6 +8,7 @@ use crate::integrity;
 use crate::line;
 use crate::read;
 use crate::row::{AT_ONCE, Gate, to_json};
+use crate::seal::Place;
 use crate::site;
 use crate::writer::{Tx, storage};
 
@@ -19,7 +20,7 @@ pub(crate) fn submit(
 ) -> Result<Submitted, SubmitError> {
     let tenant_id = tenant_id(tx, tenant)?;
     if let Some(key) = key
-        && let Some(renders) = known(tx, tenant_id, key)?
+        && let Some(renders) = known(tx, tenant, tenant_id, key)?
     {
         return Ok(Submitted { renders, replayed: true });
     }
@@ -34,9 +35,10 @@ pub(crate) fn submit(
     }
     let ids = renders.iter().map(|render| accept(tx, tenant_id, render)).collect::<Result<Vec<_>, _>>()?;
     if let Some(key) = key {
+        let hash = tx.ring.keys().seal(&hash_of(tenant, key), hex(&key.body_hash))?;
         tx.db
             .prepare_cached("INSERT INTO idempotency (tenant_id, key, body_hash, renders, created_at) VALUES (?1, ?2, ?3, ?4, ?5)")
-            .and_then(|mut sql| sql.execute(params![tenant_id, key.key, key.body_hash, to_json_ids(&ids), tx.now]))
+            .and_then(|mut sql| sql.execute(params![tenant_id, key.key, hash, to_json_ids(&ids), tx.now]))
             .map_err(storage)?;
     }
     let renders = ids.iter().map(|id| read::expect(tx.db, *id)).collect::<Result<_, _>>()?;
@@ -60,16 +62,23 @@ pub(crate) fn tenant_id(tx: &mut Tx<'_>, tenant: &TenantId) -> Result<i64, Queue
 }
 
 /// The renders that the key stands for. It is remembered no longer than the last of them.
-fn known(tx: &Tx<'_>, tenant: i64, key: &IdempotencyKey) -> Result<Option<Vec<Render>>, SubmitError> {
-    let found: Option<(Vec<u8>, String)> = tx
+fn known(
+    tx: &Tx<'_>,
+    name: &TenantId,
+    tenant: i64,
+    key: &IdempotencyKey,
+) -> Result<Option<Vec<Render>>, SubmitError> {
+    let found: Option<(String, String)> = tx
         .db
         .prepare_cached(
             "SELECT body_hash, renders, intact FROM idempotency WHERE tenant_id = ?1 AND key = ?2",
         )
         .and_then(|mut sql| {
             let known = sql.query_row(params![tenant, key.key], |row| {
-                integrity::check(row, 2, || "an idempotency key".into())?;
-                Ok((row.get(0)?, row.get(1)?))
+                let what = "an idempotency key";
+                integrity::check(row, 2, || what.into())?;
+                let hash = tx.ring.keys().open(&hash_of(name, key), row.get_ref(0)?);
+                Ok((hash.map_err(|why| why.of(what))?, row.get(1)?))
             });
             known.optional()
         })
@@ -86,7 +95,7 @@ fn known(tx: &Tx<'_>, tenant: i64, key: &IdempotencyKey) -> Result<Option<Vec<Re
             .map_err(storage)?;
         return Ok(None);
     }
-    if hash != key.body_hash { Err(SubmitError::KeyReused) } else { Ok(Some(renders)) }
+    if hash != hex(&key.body_hash) { Err(SubmitError::KeyReused) } else { Ok(Some(renders)) }
 }
 
 fn accept(tx: &mut Tx<'_>, tenant: i64, new: &NewRender) -> Result<RenderId, QueueError> {
@@ -101,7 +110,7 @@ fn accept(tx: &mut Tx<'_>, tenant: i64, new: &NewRender) -> Result<RenderId, Que
         None if run_at > tx.now => Gate::Delayed,
         None => Gate::Open,
     };
-    let body = to_json(request)?;
+    let body = tx.ring.keys().seal(&Place::new("request.body", &[&id.to_string()]), to_json(request)?)?;
     let written = || -> rusqlite::Result<i64> {
         let seq = tx
             .db
@@ -141,6 +150,15 @@ fn accept(tx: &mut Tx<'_>, tenant: i64, new: &NewRender) -> Result<RenderId, Que
     }
     tx.changed(id);
     Ok(id)
+}
+
+/// Where the hash of a key's body stands.
+fn hash_of(tenant: &TenantId, key: &IdempotencyKey) -> Place {
+    Place::new("idempotency.body_hash", &[tenant.as_str(), &key.key])
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn to_json_ids(ids: &[RenderId]) -> String {

@@ -14,11 +14,36 @@ use lastframe_core::site::SiteVersion;
 use lastframe_core::{
     Failure, Kind, Lease, ManualClock, OnFailure, Outcome, Render, RenderId, RenderRequest, TenantId,
 };
-use lastframe_store::{OpenError, Options, Store};
+use lastframe_store::{Key, Keys, OpenError, Options, Report, Store, check};
+use zeroize::Zeroizing;
+
+/// The key of that number.
+pub(crate) fn key(number: u8) -> Key {
+    Key::new(&Zeroizing::new([number; 32]))
+}
+
+/// The keys of those numbers, of which the first seals.
+pub(crate) fn keys(numbers: &[u8]) -> Keys {
+    Keys::new(numbers.iter().copied().map(key).collect(), "among the test's own")
+}
+
+/// The key that secrets are sealed with, where it does not matter.
+pub(crate) fn usual() -> Keys {
+    keys(&[7])
+}
 
 pub(crate) async fn open(folder: &Path) -> Result<Store, OpenError> {
+    open_with(folder, usual()).await
+}
+
+pub(crate) async fn open_with(folder: &Path, keys: Keys) -> Result<Store, OpenError> {
     let clock = ManualClock::new("2026-03-01T12:00:00Z".parse().unwrap());
-    Store::open(folder, Arc::new(clock), Options::default()).await
+    Store::open(folder, Arc::new(clock), Options { keys, ..Options::default() }).await
+}
+
+/// Looks whether everything is as it was written, and opens.
+pub(crate) fn checked(folder: &Path) -> Result<Report, OpenError> {
+    check(folder, &usual(), &mut |_| ())
 }
 
 pub(crate) fn tenant(name: &str) -> TenantId {

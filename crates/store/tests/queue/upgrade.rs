@@ -12,7 +12,7 @@ use lastframe_store::Store;
 use rusqlite::{Connection, params};
 use serde_json::json;
 
-use crate::world::{Sqlite, World};
+use crate::world::{Sqlite, World, keys};
 
 const NOW: &str = "2026-03-01T12:00:00Z";
 const ANN: i64 = 1;
@@ -157,13 +157,14 @@ async fn a_database_of_the_first_version_goes_on_with_everything_that_was_in_it(
     first.sql.close().unwrap();
 
     let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
-    let subject = Box::new(Sqlite::over(folder, Arc::clone(&clock)).await);
+    let subject = Box::new(Sqlite::over(folder, keys(), Arc::clone(&clock)).await);
     let world = World { clock, subject };
     let sql = world.subject.sql();
     let version: u32 = sql.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
     assert!(version > 1);
     assert!(!sql.prepare("PRAGMA foreign_key_check").unwrap().exists([]).unwrap());
-    let report = lastframe_store::check(world.subject.file().parent().unwrap(), &mut |_| ()).unwrap();
+    let report =
+        lastframe_store::check(world.subject.file().parent().unwrap(), &keys(), &mut |_| ()).unwrap();
     assert_eq!(report.problems, [""; 0]);
 
     let renders: Vec<Render> = world.all().await.into_iter().rev().collect();
