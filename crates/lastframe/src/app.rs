@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::data::DataFolder;
+use crate::encryption::Encryption;
 use crate::http::{self, Api};
 use crate::identity::Identity;
 use crate::outputs::LocalOutputs;
@@ -57,8 +58,10 @@ impl App {
         let folder = DataFolder::open(&config.data)?;
         let config = Arc::new(config);
         let identity = Arc::new(Identity::open(&folder, clock.now())?);
-        let options = lastframe_store::Options { lease: config.lease, retry: config.retry, seed: None };
+        let keys = config.encryption.keys_or_new(folder.path())?;
+        let options = lastframe_store::Options { lease: config.lease, retry: config.retry, seed: None, keys };
         let store = Arc::new(Store::open(folder.path(), Arc::clone(&clock), options).await?);
+        let encryption = Arc::new(Encryption::new(Arc::clone(&store), config.encryption.clone()));
         let outputs = Arc::new(LocalOutputs::new(folder.join("outputs")));
         let logs = Logs::new(folder.join("logs"), Arc::clone(&clock));
         let renderer = LocalRenderer::new(renderer_options(&config, &folder)?, logs.clone());
@@ -84,6 +87,7 @@ impl App {
             logs: logs.clone(),
             sites,
             identity,
+            encryption: Arc::clone(&encryption),
             clock: Arc::clone(&clock),
             public_url: config.public_url.clone().unwrap_or_else(|| format!("http://{address}")).into(),
             config: Arc::clone(&config),
@@ -118,8 +122,9 @@ impl App {
         });
         let leftovers = sweep_outputs(swept, Arc::clone(&store), close.clone());
         let sweeps = keep_house(store, Arc::clone(&renderer), close.clone());
-        let housekeeping = tokio::spawn(async {
-            tokio::join!(leftovers, sweeps, OptionFuture::from(retention));
+        let closing = close.clone();
+        let housekeeping = tokio::spawn(async move {
+            tokio::join!(leftovers, sweeps, OptionFuture::from(retention), encryption.run(closing));
         });
         folder.announce(address)?;
         let data = folder.path().to_owned();

@@ -12,6 +12,8 @@ use clap::Args;
 use jiff::SpanRelativeTo;
 use serde::Deserialize;
 
+use crate::encryption;
+
 /// What `serve` can be told on the command line or by environment.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Flags {
@@ -49,6 +51,7 @@ struct File {
     render: RenderSection,
     queue: QueueSection,
     enqueue: EnqueueSection,
+    encryption: EncryptionSection,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -85,6 +88,13 @@ struct QueueSection {
 struct EnqueueSection {
     site: Option<String>,
     composition: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct EncryptionSection {
+    enabled: Option<bool>,
+    key_file: Option<PathBuf>,
 }
 
 /// The configuration, complete.
@@ -128,6 +138,8 @@ pub struct Config {
     pub enqueue_site: String,
     /// The composition that `/enqueue` renders when a body names none.
     pub enqueue_composition: String,
+    /// Whether secrets in the database are sealed, and with what.
+    pub encryption: encryption::Settings,
 }
 
 /// Browsers that are looked for on PATH, best first.
@@ -192,11 +204,26 @@ impl Config {
                 max_lost: file.queue.max_lost.unwrap_or(usual.max_lost),
             },
             retention: file.queue.retention,
+            encryption: file.encryption.settings(&data),
             enqueue_site: file.enqueue.site.unwrap_or_else(|| "remotion-app".into()),
             enqueue_composition: file.enqueue.composition.unwrap_or_else(|| "main".into()),
             data,
         })
     }
+}
+
+impl EncryptionSection {
+    fn settings(self, data: &Path) -> encryption::Settings {
+        encryption::Settings::new(self.enabled.unwrap_or(true), self.key_file, data)
+    }
+}
+
+/// What a data folder is told about encryption, for commands that need nothing else of its configuration.
+///
+/// # Errors
+/// When the file cannot be read, or says something that cannot be.
+pub(crate) fn encryption(named: Option<&Path>, data: &Path) -> anyhow::Result<encryption::Settings> {
+    Ok(read(named, data)?.encryption.settings(data))
 }
 
 /// The data folder when nobody names one.
@@ -257,6 +284,7 @@ fn optional_duration<'de, D: serde::Deserializer<'de>>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encryption::KeySource;
 
     #[test]
     fn an_unknown_key_is_refused_by_name() {
@@ -285,6 +313,16 @@ mod tests {
         let file = "listen = \"127.0.0.1:1\"\n[render]\nconcurrency = 3";
         let config = load(file, Flags { listen, ..Flags::default() }).unwrap();
         assert_eq!((config.listen.port(), config.concurrency), (2, 3));
+    }
+
+    #[test]
+    fn secrets_are_sealed_with_the_key_of_the_data_folder_unless_it_says_otherwise() {
+        let encryption = |file: &str| load(file, Flags::default()).unwrap().encryption;
+        let usual = encryption("");
+        assert!(usual.enabled && matches!(usual.source, KeySource::DataFolder(_)), "{usual:?}");
+        let other = encryption("[encryption]\nkey_file = \"/keys/lastframe\"");
+        assert!(other.enabled && matches!(other.source, KeySource::File(_)), "{other:?}");
+        assert!(!encryption("[encryption]\nenabled = false").enabled);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a person types.
 
 mod database;
+mod key;
 mod queue;
 mod renders;
 mod serve;
@@ -67,6 +68,9 @@ enum Command {
     /// Say what tenants get of the machine
     #[command(subcommand, after_help = queue::TENANT_EXAMPLES)]
     Tenant(queue::Tenant),
+    /// Look at and change the key that secrets are sealed with
+    #[command(subcommand, after_help = key::KEY_EXAMPLES)]
+    Key(key::Key),
     /// Print what the attempts of a render said
     Logs(renders::Logs),
     /// Look for damage in the data folder
@@ -149,6 +153,7 @@ pub fn main() -> ExitCode {
             Command::Queue(queue) => queue.run().await,
             Command::Group(group) => group.run().await,
             Command::Tenant(tenant) => tenant.run().await,
+            Command::Key(key) => key.run().await,
             Command::Logs(logs) => logs.run().await,
             Command::Check(check) => check.run().await,
             Command::Backup(backup) => backup.run().await,

@@ -1,6 +1,7 @@
 //! The API: one router over the ports. `openapi.json` is made from the handlers themselves.
 
 mod control;
+mod encryption;
 mod error;
 mod events;
 mod health;
@@ -33,10 +34,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::config::Config;
+use crate::encryption::Encryption;
 use crate::identity::{Caller, Identity, Scope};
 use crate::sites::Sites;
 
 pub(crate) use self::control::{GroupView, QueueView, RedriveRequest, Redriven};
+pub(crate) use self::encryption::{EncryptionView, KeyView};
 pub(crate) use self::error::{ApiError, Problem};
 pub(crate) use self::tenants::{Settings, TenantView, Tenants};
 pub(crate) use self::view::{Accepted, RenderPage, RenderView};
@@ -50,6 +53,7 @@ pub(crate) struct Api {
     pub(crate) logs: Logs,
     pub(crate) sites: Sites,
     pub(crate) identity: Arc<Identity>,
+    pub(crate) encryption: Arc<Encryption>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) config: Arc<Config>,
     /// Without a slash at the end.
@@ -110,6 +114,8 @@ pub(crate) fn router(api: Api) -> Router {
         .routes(routes!(sites::list))
         .routes(routes!(sites::get, sites::remove))
         .routes(routes!(sites::add_version))
+        .routes(routes!(encryption::get))
+        .routes(routes!(encryption::rotate))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .split_for_parts();
