@@ -401,6 +401,8 @@ impl Encryption {
 
 #[cfg(test)]
 mod tests {
+    use lastframe_core::ports::Directory as _;
+
     use super::*;
 
     fn source(text: &str) -> KeySource {
@@ -448,6 +450,64 @@ mod tests {
             let error = KeySource::File(file.clone()).read().map(drop).unwrap_err().to_string();
             assert!(error.contains("chmod 600"), "{error}");
         }
+    }
+
+    async fn open(settings: &Settings, folder: &Path) -> Encryption {
+        let clock = Arc::new(lastframe_core::ManualClock::new(jiff::Timestamp::UNIX_EPOCH));
+        let keys = settings.keys_or_new(folder).unwrap();
+        let options = lastframe_store::Options { keys, ..lastframe_store::Options::default() };
+        let store = Store::open(folder, clock, options).await.unwrap();
+        let site = lastframe_core::site::SiteVersion {
+            name: "site".into(),
+            version: "v1".into(),
+            remotion_version: "4.0.527".into(),
+            renderer: "/renderer".into(),
+            size_in_bytes: 1,
+            compositions: Vec::new(),
+            created_at: jiff::Timestamp::UNIX_EPOCH,
+        };
+        store.put_site(&lastframe_core::TenantId::new("ann"), site).await.unwrap();
+        Encryption::new(Arc::new(store), settings.clone())
+    }
+
+    #[tokio::test]
+    async fn a_key_that_nothing_needs_any_more_is_kept_and_marked() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(KEY_FILE);
+        let settings = Settings { enabled: true, source: KeySource::DataFolder(file) };
+        let encryption = open(&settings, folder.path()).await;
+        let first = settings.keys().unwrap().current();
+        let second = Some(encryption.rotate().await.unwrap());
+        let leaving = KeyState::Leaving(jiff::Timestamp::UNIX_EPOCH);
+        let keys = async || encryption.status().await.unwrap().keys;
+        assert_eq!(keys().await, [(second, KeyState::Current), (first, leaving)]);
+        assert_eq!(settings.keys().unwrap().current(), second, "it is on disk");
+        let marks = || -> Vec<_> {
+            settings
+                .source
+                .read()
+                .unwrap()
+                .unwrap()
+                .iter()
+                .map(|kept| (Some(kept.key().id()), kept.retired))
+                .collect()
+        };
+        assert_eq!(marks(), [(second, false), (first, false)]);
+        assert!(!encryption.turn().await);
+        assert_eq!(keys().await, [(second, KeyState::Current), (first, KeyState::Retired)]);
+        assert_eq!(marks(), [(second, false), (first, true)]);
+    }
+
+    #[tokio::test]
+    async fn keys_that_the_server_cannot_write_are_not_changed_by_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings { enabled: true, source: source(&base64(1)) };
+        let encryption = open(&settings, folder.path()).await;
+        assert!(matches!(encryption.rotate().await, Err(RotateError::NotOurs)));
+        drop(encryption);
+        let off = Settings { enabled: false, ..settings };
+        let encryption = open(&off, folder.path()).await;
+        assert!(matches!(encryption.rotate().await, Err(RotateError::Off)));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rusqlite::backup::{Backup, Progress, StepResult};
@@ -121,6 +122,8 @@ fn copy(
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
+    // Not for other users, whatever is in it.
+    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
     // Held while pages are copied, so that all are of one moment.
     let snapshot = source.unchecked_transaction()?;
     snapshot.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;

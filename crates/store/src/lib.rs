@@ -233,19 +233,18 @@ impl Store {
                     }
                     let id = row::id(&claimed.id)?;
                     tx.changed(id);
-                    let asked = read::request(tx.db, tx.ring, claimed.seq).and_then(|request| {
-                        Ok(request.map(|request| (request, read::checkpoint(tx.db, tx.ring, claimed.seq))))
-                    });
-                    let (code, why) = match asked {
-                        Ok(Ok((request, Ok(checkpoint)))) => {
-                            let render = read::expect(tx.db, id)?;
-                            return Ok(Some(Lease { render, request, token, duration, checkpoint }));
-                        }
-                        Ok(Ok((_, Err(error)))) if integrity::is_damage(&error) => {
-                            tracing::error!(render.id = %id, %error, "a checkpoint is damaged; its render is failed");
-                            ("checkpoint_damaged", format!("{error}: retry it, and it starts over"))
-                        }
-                        Ok(Ok((_, Err(error)))) => return Err(error),
+                    let (code, why) = match read::request(tx.db, tx.ring, claimed.seq) {
+                        Ok(Ok(request)) => match read::checkpoint(tx.db, tx.ring, claimed.seq) {
+                            Ok(checkpoint) => {
+                                let render = read::expect(tx.db, id)?;
+                                return Ok(Some(Lease { render, request, token, duration, checkpoint }));
+                            }
+                            Err(error) if integrity::is_damage(&error) => {
+                                tracing::error!(render.id = %id, %error, "a checkpoint is damaged; its render is failed");
+                                ("checkpoint_damaged", format!("{error}: retry it, and it starts over"))
+                            }
+                            Err(error) => return Err(error),
+                        },
                         Ok(Err(error)) => {
                             let why = format!("this version of Lastframe cannot read the request: {error}");
                             ("request_unreadable", why)

@@ -223,7 +223,7 @@ pub(crate) fn reseal(tx: &mut Tx<'_>, column: &Column, key: &[Value]) -> Result<
         .and_then(|mut sql| {
             let opened = sql.query_row(params_from_iter(key), |row| {
                 integrity::check(row, 0, || column.what(row))?;
-                if under(row.get_ref(1)?) == Some(keys.current()) {
+                if under(row.get_ref(1)?) == Ok(keys.current()) {
                     return Ok(None);
                 }
                 let place = column.place(row)?;
@@ -264,10 +264,10 @@ pub(crate) fn try_all(db: &Connection, column: &Column, keys: &Keys) -> rusqlite
             Err(_) => continue,
         };
         match (opened, under(value)) {
-            (Err(Unopened::Damaged), _) | (_, None) => {
+            (Err(Unopened::Damaged), _) | (_, Err(_)) => {
                 tried.problems.push(format!("{} does not open", column.what(row)));
             }
-            (_, Some(id)) if !in_use.contains(&id) => {
+            (_, Ok(id)) if !in_use.contains(&id) => {
                 let id = keyring::name(id);
                 tried
                     .problems
@@ -308,13 +308,12 @@ impl Column {
     }
 }
 
-/// The key that a value is under; none when it makes no sense.
-#[expect(clippy::option_option, reason = "a value may be under no key, and may make no sense")]
-fn under(value: ValueRef<'_>) -> Option<Option<KeyId>> {
+/// The key that a value is under, if it makes sense; none when it is plain.
+fn under(value: ValueRef<'_>) -> Result<Option<KeyId>, Unopened> {
     match value {
-        ValueRef::Text(_) => Some(None),
-        ValueRef::Blob(sealed) => sealed_with(sealed).map(Some),
-        _ => None,
+        ValueRef::Text(_) => Ok(None),
+        ValueRef::Blob(sealed) => sealed_with(sealed).map(Some).ok_or(Unopened::Damaged),
+        _ => Err(Unopened::Damaged),
     }
 }
 

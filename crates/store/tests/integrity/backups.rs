@@ -1,5 +1,6 @@
 //! Copies to keep, and putting one back.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -40,6 +41,7 @@ async fn a_backup_taken_while_the_server_works_holds_all_that_was_acknowledged_b
         .await
         .unwrap();
     assert_eq!(report.problems, [""; 0]);
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     stop.store(true, Ordering::Relaxed);
     assert!(load.await.unwrap() > 1);
 

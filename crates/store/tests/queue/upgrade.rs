@@ -163,6 +163,19 @@ async fn a_database_of_the_first_version_goes_on_with_everything_that_was_in_it(
     let version: u32 = sql.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
     assert!(version > 1);
     assert!(!sql.prepare("PRAGMA foreign_key_check").unwrap().exists([]).unwrap());
+    // Nothing was sealed in that version; of what is secret, no trace is left.
+    let secrets: [&[u8]; 4] = [b"serveUrl", b"remotionVersion", b"\"frames\":30", &once.body_hash];
+    let shown = |secret: &&[u8]| {
+        let file = world.subject.file();
+        let log = file.with_file_name(format!("{}-wal", Store::FILE));
+        let shows = |file: &Path| {
+            std::fs::read(file).unwrap_or_default().windows(secret.len()).any(|part| part == *secret)
+        };
+        shows(&file) || shows(&log)
+    };
+    assert!(secrets.iter().all(shown), "what was not there cannot go");
+    assert_eq!(world.subject.store().reseal().await.unwrap().damaged, 0);
+    assert!(!secrets.iter().any(shown));
     let report =
         lastframe_store::check(world.subject.file().parent().unwrap(), &keys(), &mut |_| ()).unwrap();
     assert_eq!(report.problems, [""; 0]);
