@@ -36,7 +36,7 @@ const TRY_AGAIN: Duration = Duration::from_secs(60);
 /// Where the keys are.
 #[derive(Clone, Debug)]
 pub enum KeySource {
-    /// In [`KEY_VARIABLE`], as it was.
+    /// In the environment, as it was when the server started.
     Variable(Secret),
     /// In that file, which must be there.
     File(PathBuf),
