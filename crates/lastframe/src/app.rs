@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::data::DataFolder;
+use crate::encryption::Encryption;
 use crate::http::{self, Api};
 use crate::identity::Identity;
 use crate::outputs::LocalOutputs;
@@ -62,8 +63,10 @@ impl App {
             retry: config.retry,
             limits: config.limits,
             seed: None,
+            keys: config.encryption.keys_or_new(folder.path())?,
         };
         let store = Arc::new(Store::open(folder.path(), Arc::clone(&clock), options).await?);
+        let encryption = Arc::new(Encryption::new(Arc::clone(&store), config.encryption.clone()));
         let outputs = Arc::new(LocalOutputs::new(folder.join("outputs")));
         let logs = Logs::new(folder.join("logs"), Arc::clone(&clock));
         let renderer = LocalRenderer::new(renderer_options(&config, &folder)?, logs.clone());
@@ -100,6 +103,7 @@ impl App {
             logs: logs.clone(),
             sites,
             identity,
+            encryption: Arc::clone(&encryption),
             clock: Arc::clone(&clock),
             public_url: public_url.into(),
             rates: Arc::new(Rates::new(Arc::clone(&clock))),
@@ -135,8 +139,9 @@ impl App {
         });
         let leftovers = sweep_outputs(swept, Arc::clone(&store), close.clone());
         let sweeps = keep_house(store, Arc::clone(&renderer), close.clone());
-        let housekeeping = tokio::spawn(async {
-            tokio::join!(leftovers, sweeps, OptionFuture::from(retention));
+        let closing = close.clone();
+        let housekeeping = tokio::spawn(async move {
+            tokio::join!(leftovers, sweeps, OptionFuture::from(retention), encryption.run(closing));
         });
         folder.announce(address)?;
         let data = folder.path().to_owned();

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
 use crate::digest::{self, REPR_DIGEST};
+use crate::encryption;
 use crate::exit::Exit;
 use crate::http::Problem;
 
@@ -21,6 +22,12 @@ pub(crate) struct Failed {
 impl Failed {
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, error: anyhow::Error::msg(message.into()) }
+    }
+
+    /// A key that is missing or wrong is a file that somebody has to put right, and no fault inside.
+    pub(crate) fn about_keys(error: anyhow::Error) -> Self {
+        let exit = if encryption::is_about_keys(&error) { Exit::Usage } else { Exit::Internal };
+        Self { exit, error }
     }
 }
 

@@ -16,6 +16,7 @@ use lastframe_core::{FieldError, Limits};
 use serde::Deserialize;
 
 use self::identity::{IdentitySection, IssuerSection};
+use crate::encryption;
 
 pub use self::identity::{IdentityConfig, IssuerConfig, TenantSource};
 
@@ -59,6 +60,7 @@ struct File {
     enqueue: EnqueueSection,
     identity: IdentitySection,
     issuer: Vec<IssuerSection>,
+    encryption: EncryptionSection,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -133,6 +135,13 @@ struct EnqueueSection {
     composition: Option<String>,
 }
 
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct EncryptionSection {
+    enabled: Option<bool>,
+    key_file: Option<PathBuf>,
+}
+
 /// The configuration, complete.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -178,6 +187,8 @@ pub struct Config {
     pub enqueue_composition: String,
     /// How tokens are issued, and whose are good.
     pub identity: IdentityConfig,
+    /// Whether secrets in the database are sealed, and with what.
+    pub encryption: encryption::Settings,
 }
 
 /// Browsers that are looked for on PATH, best first.
@@ -243,12 +254,27 @@ impl Config {
             },
             retention: file.queue.retention,
             limits: file.limits.complete()?,
+            encryption: file.encryption.settings(&data),
             enqueue_site: file.enqueue.site.unwrap_or_else(|| "remotion-app".into()),
             enqueue_composition: file.enqueue.composition.unwrap_or_else(|| "main".into()),
             identity: file.identity.with(file.issuer)?,
             data,
         })
     }
+}
+
+impl EncryptionSection {
+    fn settings(self, data: &Path) -> encryption::Settings {
+        encryption::Settings::new(self.enabled.unwrap_or(true), self.key_file, data)
+    }
+}
+
+/// What a data folder is told about encryption, for commands that need nothing else of its configuration.
+///
+/// # Errors
+/// When the file cannot be read, or says something that cannot be.
+pub(crate) fn encryption(named: Option<&Path>, data: &Path) -> anyhow::Result<encryption::Settings> {
+    Ok(read(named, data)?.encryption.settings(data))
 }
 
 /// The data folder when nobody names one.
@@ -309,6 +335,7 @@ fn optional_duration<'de, D: serde::Deserializer<'de>>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encryption::KeySource;
 
     #[test]
     fn an_unknown_key_is_refused_by_name() {
@@ -356,6 +383,16 @@ mod tests {
             let error = format!("{:#}", limits(text).unwrap_err());
             assert!(error.contains(key), "{error}");
         }
+    }
+
+    #[test]
+    fn secrets_are_sealed_with_the_key_of_the_data_folder_unless_it_says_otherwise() {
+        let encryption = |file: &str| load(file, Flags::default()).unwrap().encryption;
+        let usual = encryption("");
+        assert!(usual.enabled && matches!(usual.source, KeySource::DataFolder(_)), "{usual:?}");
+        let other = encryption("[encryption]\nkey_file = \"/keys/lastframe\"");
+        assert!(other.enabled && matches!(other.source, KeySource::File(_)), "{other:?}");
+        assert!(!encryption("[encryption]\nenabled = false").enabled);
     }
 
     #[test]

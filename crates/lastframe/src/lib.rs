@@ -9,6 +9,7 @@ pub mod commands;
 pub mod config;
 mod data;
 mod digest;
+pub mod encryption;
 mod exit;
 pub mod http;
 pub mod identity;

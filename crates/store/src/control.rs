@@ -4,7 +4,7 @@ use lastframe_core::ports::{ControlError, QueueError};
 use lastframe_core::{Event, Render, RenderId, Status};
 use rusqlite::params;
 
-use crate::lease::{RECORD_DAMAGED, cancelled};
+use crate::lease::{RECORD_DAMAGED, cancelled, forget_checkpoint};
 use crate::line;
 use crate::read;
 use crate::row::{AT_ONCE, to_json};
@@ -26,11 +26,12 @@ pub(crate) fn cancel(tx: &mut Tx<'_>, id: RenderId) -> Result<Render, ControlErr
         let error = to_json(&cancelled())?;
         tx.db
             .prepare_cached(
-                "UPDATE render SET status = ?2, gate = NULL, backoff_until = NULL, checkpoint = NULL, cancel_requested_at = ?3,
+                "UPDATE render SET status = ?2, gate = NULL, backoff_until = NULL, cancel_requested_at = ?3,
                     finished_at = ?3, error = ?4
                  WHERE seq = ?1",
             )
             .and_then(|mut sql| sql.execute(params![render.seq, status.as_str(), tx.now, error]))
+            .and_then(|_| forget_checkpoint(tx, render.seq))
             .map_err(storage)?;
         resettle(tx, &render)?;
     }
@@ -76,6 +77,7 @@ pub(crate) fn forget(tx: &mut Tx<'_>, ids: &[RenderId]) -> Result<usize, QueueEr
         }
         for sql in [
             "DELETE FROM request WHERE seq = ?1",
+            "DELETE FROM checkpoint WHERE seq = ?1",
             "DELETE FROM attempt WHERE seq = ?1",
             "DELETE FROM render WHERE seq = ?1",
         ] {

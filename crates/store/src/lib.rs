@@ -1,7 +1,8 @@
 //! The queue of one machine: SQLite, one writer, fsync before every answer.
 //!
 //! Where to look: `claim` decides which render is next, `line` keeps the order within groups, `lease` ends attempts,
-//! `sweep` does what time brings about, `writer` commits, `mark` remembers outside of the database how far it has come.
+//! `sweep` does what time brings about, `writer` commits, `mark` remembers outside of the database how far it has come,
+//! `seal` keeps secrets, `keyring` and `reseal` change their key.
 //! The schema, with the counters' triggers and the rows' checksums, is in `migrations/`. Only this crate sees SQL.
 
 mod accounts;
@@ -12,12 +13,15 @@ mod claim;
 mod connection;
 mod control;
 mod integrity;
+mod keyring;
 mod lease;
 mod line;
 mod mark;
 mod position;
 mod read;
+mod reseal;
 mod row;
+mod seal;
 mod site;
 mod submit;
 mod sweep;
@@ -50,7 +54,11 @@ pub use crate::backup::{BackupError, backup, restore};
 pub use crate::check::{Belonging, Report, belongings, check};
 use crate::checkpoint::Checkpointer;
 pub use crate::connection::OpenError;
+pub use crate::keyring::{KeyInUse, needs_key};
 use crate::mark::Mark;
+pub use crate::reseal::Resealed;
+use crate::seal::Ring;
+pub use crate::seal::{Key, KeyId, Keys};
 use crate::sweep::Due;
 pub use crate::sweep::KEY_LIFETIME;
 use crate::writer::{Files, Signals, Writer, storage};
@@ -66,6 +74,8 @@ pub struct Options {
     pub limits: Limits,
     /// For ids and jitter; fixed in tests.
     pub seed: Option<u64>,
+    /// What secrets are sealed with; without any they are written as they are.
+    pub keys: Keys,
 }
 
 impl Default for Options {
@@ -75,6 +85,7 @@ impl Default for Options {
             retry: RetryPolicy::default(),
             limits: Limits::default(),
             seed: None,
+            keys: Keys::default(),
         }
     }
 }
@@ -88,7 +99,11 @@ pub struct Store {
     readers: Readers,
     clock: Arc<dyn Clock>,
     signals: Signals,
-    options: Options,
+    ring: Arc<Ring>,
+    lease: Duration,
+    retry: RetryPolicy,
+    /// Of tenants that have none of their own.
+    limits: Limits,
     epoch: String,
     tokens: AtomicU64,
     /// When indexes were last made anew, in milliseconds of the monotonic clock.
@@ -117,6 +132,8 @@ impl Store {
         let mut connection = connection::writer(&path)?;
         let reached = connection::reached(&connection)?;
         connection::compare(&reached, mark.as_ref())?;
+        keyring::adopt(&mut connection, &options.keys, clock.now().as_millisecond())?;
+        let ring = Arc::new(Ring::new(options.keys));
         let mark = Mark::set(folder, reached)?;
         let checkpointer = Checkpointer::start(&path, &mut connection)?;
         let files = Files { connection, mark, checkpointer };
@@ -125,12 +142,22 @@ impl Store {
         let mut epoch = [0; 8];
         getrandom::fill(&mut epoch).map_err(storage)?;
         let store = Self {
-            writer: Writer::start(files, Arc::clone(&clock), rng, options.limits, signals.clone())
-                .map_err(storage)?,
+            writer: Writer::start(
+                files,
+                Arc::clone(&ring),
+                Arc::clone(&clock),
+                rng,
+                options.limits,
+                signals.clone(),
+            )
+            .map_err(storage)?,
             readers: Readers::open(&path)?,
             clock,
             signals,
-            options,
+            ring,
+            lease: options.lease,
+            retry: options.retry,
+            limits: options.limits,
             epoch: format!("{:016x}", u64::from_le_bytes(epoch)),
             tokens: AtomicU64::new(0),
             mended_at: AtomicI64::new(-MEND_AFTER),
@@ -159,7 +186,7 @@ impl Store {
 
     /// Each in a command of its own; those that wait together share a commit.
     async fn see_to(&self, due: Due, always: bool) -> Result<(), QueueError> {
-        let policy = self.options.retry;
+        let policy = self.retry;
         let writer = &self.writer;
         let expired = due
             .leases
@@ -210,7 +237,7 @@ impl Store {
 
     async fn try_claim(&self, worker: &str) -> Result<Option<Lease>, QueueError> {
         let (worker, token) = (worker.to_owned(), self.next_token());
-        let (duration, policy) = (self.options.lease, self.options.retry);
+        let (duration, policy) = (self.lease, self.retry);
         self.writer
             .run(move |tx| {
                 while let Some(claimed) = claim::claim(tx, &worker, &token.0, duration).map_err(storage)? {
@@ -221,12 +248,18 @@ impl Store {
                     }
                     let id = row::id(&claimed.id)?;
                     tx.changed(id);
-                    let (code, why) = match read::request(tx.db, claimed.seq) {
-                        Ok(Ok(request)) => {
-                            let render = read::expect(tx.db, id)?;
-                            let checkpoint = read::checkpoint(tx.db, claimed.seq)?;
-                            return Ok(Some(Lease { render, request, token, duration, checkpoint }));
-                        }
+                    let (code, why) = match read::request(tx.db, tx.ring, claimed.seq) {
+                        Ok(Ok(request)) => match read::checkpoint(tx.db, tx.ring, claimed.seq) {
+                            Ok(checkpoint) => {
+                                let render = read::expect(tx.db, id)?;
+                                return Ok(Some(Lease { render, request, token, duration, checkpoint }));
+                            }
+                            Err(error) if integrity::is_damage(&error) => {
+                                tracing::error!(render.id = %id, %error, "a checkpoint is damaged; its render is failed");
+                                ("checkpoint_damaged", format!("{error}: retry it, and it starts over"))
+                            }
+                            Err(error) => return Err(error),
+                        },
                         Ok(Err(error)) => {
                             let why = format!("this version of Lastframe cannot read the request: {error}");
                             ("request_unreadable", why)
@@ -275,8 +308,8 @@ impl Queue for Store {
         tenant: &TenantId,
         key: &IdempotencyKey,
     ) -> Result<Option<Vec<Render>>, SubmitError> {
-        let (tenant, key) = (tenant.clone(), key.clone());
-        self.readers.run(move |db| Ok(submit::submitted(db, &tenant, &key))).await?
+        let (tenant, key, ring) = (tenant.clone(), key.clone(), Arc::clone(&self.ring));
+        self.readers.run(move |db| Ok(submit::submitted(db, &ring, &tenant, &key))).await?
     }
 
     async fn claim(&self, worker: &str, wait: Duration) -> Result<Option<Lease>, QueueError> {
@@ -304,7 +337,7 @@ impl Queue for Store {
         progress: Progress,
         checkpoint: Option<Checkpoint>,
     ) -> Result<Extended, LeaseError> {
-        let (token, duration) = (token.clone(), self.options.lease);
+        let (token, duration) = (token.clone(), self.lease);
         self.writer
             .run(move |tx| lease::extend(tx, render, &token, duration, progress, checkpoint.as_ref()))
             .await
@@ -321,7 +354,7 @@ impl Queue for Store {
         token: &LeaseToken,
         outcome: Outcome,
     ) -> Result<Status, LeaseError> {
-        let (token, policy) = (token.clone(), self.options.retry);
+        let (token, policy) = (token.clone(), self.retry);
         self.writer.run(move |tx| lease::finish(tx, render, &token, &outcome, policy)).await
     }
 
@@ -358,12 +391,12 @@ impl Queue for Store {
     }
 
     async fn tenants(&self) -> Result<Vec<Tenant>, QueueError> {
-        let defaults = self.options.limits;
+        let defaults = self.limits;
         self.readers.run(move |db| tenant::list(db, defaults)).await
     }
 
     async fn tenant(&self, tenant: &TenantId) -> Result<Option<Tenant>, QueueError> {
-        let (tenant, defaults) = (tenant.clone(), self.options.limits);
+        let (tenant, defaults) = (tenant.clone(), self.limits);
         self.readers.at_once(move |db| tenant::get(db, &tenant, defaults)).await
     }
 
@@ -390,9 +423,10 @@ impl Queue for Store {
     }
 
     async fn request(&self, render: RenderId) -> Result<Option<RenderRequest>, QueueError> {
+        let ring = Arc::clone(&self.ring);
         self.readers
             .run(move |db| match read::get(db, render)? {
-                Some(render) => read::request(db, render.seq)?.map(Some).map_err(storage),
+                Some(render) => read::request(db, &ring, render.seq)?.map(Some).map_err(storage),
                 None => Ok(None),
             })
             .await
@@ -427,7 +461,7 @@ impl Directory for Store {
 
     async fn site(&self, tenant: &TenantId, name: &str) -> Result<Option<SiteVersion>, QueueError> {
         let (tenant, name) = (tenant.clone(), name.to_owned());
-        self.readers.at_once(move |db| site::get(db, &tenant, &name, None)).await
+        self.readers.at_once(move |db| site::get(db, &self.ring, &tenant, &name, None)).await
     }
 
     async fn site_version(
@@ -437,12 +471,12 @@ impl Directory for Store {
         version: &str,
     ) -> Result<Option<SiteVersion>, QueueError> {
         let (tenant, name, version) = (tenant.clone(), name.to_owned(), version.to_owned());
-        self.readers.at_once(move |db| site::get(db, &tenant, &name, Some(&version))).await
+        self.readers.at_once(move |db| site::get(db, &self.ring, &tenant, &name, Some(&version))).await
     }
 
     async fn sites(&self, tenant: &TenantId) -> Result<Vec<SiteVersion>, QueueError> {
-        let tenant = tenant.clone();
-        self.readers.run(move |db| site::list(db, &tenant)).await
+        let (ring, tenant) = (Arc::clone(&self.ring), tenant.clone());
+        self.readers.run(move |db| site::list(db, &ring, &tenant)).await
     }
 
     async fn remove_site(&self, tenant: &TenantId, name: &str) -> Result<Vec<String>, RemoveSiteError> {

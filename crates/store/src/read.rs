@@ -2,10 +2,11 @@
 
 use lastframe_core::ports::{Filter, QueueError, Redrive, Redriven};
 use lastframe_core::{Attempt, Checkpoint, Render, RenderId, RenderRequest};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::integrity;
 use crate::row::{self, COLUMNS, to_json};
+use crate::seal::{Place, Ring};
 use crate::writer::storage;
 
 pub(crate) fn get(db: &Connection, id: RenderId) -> Result<Option<Render>, QueueError> {
@@ -23,24 +24,33 @@ pub(crate) fn expect(db: &Connection, id: RenderId) -> Result<Render, QueueError
 
 pub(crate) fn request(
     db: &Connection,
+    ring: &Ring,
     seq: i64,
 ) -> Result<Result<RenderRequest, serde_json::Error>, QueueError> {
-    let body: String = db
-        .prepare_cached("SELECT body, intact FROM request WHERE seq = ?1")
-        .and_then(|mut sql| {
-            sql.query_row([seq], |row| {
-                integrity::check(row, 1, || format!("the request of render number {seq}"))?;
-                row.get(0)
-            })
-        })
+    let body = db
+        .prepare_cached("SELECT body, request.intact, id FROM request JOIN render USING (seq) WHERE seq = ?1")
+        .and_then(|mut sql| sql.query_row([seq], |row| secret(row, ring, "request.body")))
         .map_err(storage)?;
     Ok(serde_json::from_str(&body))
 }
 
-pub(crate) fn checkpoint(db: &Connection, seq: i64) -> Result<Option<Checkpoint>, QueueError> {
-    db.prepare_cached("SELECT checkpoint FROM render WHERE seq = ?1")
-        .and_then(|mut sql| sql.query_row([seq], |row| row::json(row, 0)))
-        .map_err(storage)
+pub(crate) fn checkpoint(db: &Connection, ring: &Ring, seq: i64) -> Result<Option<Checkpoint>, QueueError> {
+    let body = db
+        .prepare_cached(
+            "SELECT body, checkpoint.intact, id FROM checkpoint JOIN render USING (seq) WHERE seq = ?1",
+        )
+        .and_then(|mut sql| sql.query_row([seq], |row| secret(row, ring, "checkpoint.body")).optional())
+        .map_err(storage)?;
+    body.map(|body| serde_json::from_str(&body).map_err(storage)).transpose()
+}
+
+/// The secret of a render, from a row of it, whether that is intact, and the render's id.
+fn secret(row: &Row<'_>, ring: &Ring, column: &str) -> rusqlite::Result<String> {
+    let id: String = row.get(2)?;
+    let what = || format!("the {} of render {id}", column.trim_end_matches(".body"));
+    integrity::check(row, 1, what)?;
+    let place = Place::new(column, &[&id]);
+    ring.keys().open(&place, row.get_ref(0)?).map_err(|why| why.of(&what()))
 }
 
 pub(crate) fn attempts(db: &Connection, id: RenderId) -> rusqlite::Result<Vec<Attempt>> {

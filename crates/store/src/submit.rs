@@ -8,6 +8,7 @@ use crate::integrity;
 use crate::line;
 use crate::read;
 use crate::row::{AT_ONCE, Gate, to_json};
+use crate::seal::{Place, Ring};
 use crate::site;
 use crate::writer::{Tx, storage};
 
@@ -19,7 +20,7 @@ pub(crate) fn submit(
 ) -> Result<Submitted, SubmitError> {
     let tenant_id = tenant_id(tx, tenant)?;
     if let Some(key) = key
-        && let Some(renders) = known(tx.db, tenant_id, key)?
+        && let Some(renders) = known(tx.db, tx.ring, tenant, tenant_id, key)?
     {
         return Ok(Submitted { renders, replayed: true });
     }
@@ -37,9 +38,10 @@ pub(crate) fn submit(
     }
     let ids = renders.iter().map(|render| accept(tx, tenant_id, render)).collect::<Result<Vec<_>, _>>()?;
     if let Some(key) = key {
+        let hash = tx.ring.keys().seal(&hash_of(tenant, key), hex(&key.body_hash))?;
         tx.db
             .prepare_cached("REPLACE INTO idempotency (tenant_id, key, body_hash, renders, created_at) VALUES (?1, ?2, ?3, ?4, ?5)")
-            .and_then(|mut sql| sql.execute(params![tenant_id, key.key, key.body_hash, to_json_ids(&ids), tx.now]))
+            .and_then(|mut sql| sql.execute(params![tenant_id, key.key, hash, to_json_ids(&ids), tx.now]))
             .map_err(storage)?;
     }
     let renders = ids.iter().map(|id| read::expect(tx.db, *id)).collect::<Result<_, _>>()?;
@@ -78,25 +80,34 @@ fn too_many(tx: &Tx<'_>, tenant: i64, more: usize) -> Result<Option<u32>, QueueE
 /// The renders that were accepted under the key.
 pub(crate) fn submitted(
     db: &Connection,
+    ring: &Ring,
     tenant: &TenantId,
     key: &IdempotencyKey,
 ) -> Result<Option<Vec<Render>>, SubmitError> {
     match seen(db, tenant).map_err(storage)? {
-        Some(tenant) => known(db, tenant, key),
+        Some(id) => known(db, ring, tenant, id, key),
         None => Ok(None),
     }
 }
 
 /// The renders that the key stands for. It is remembered no longer than the last of them.
-fn known(db: &Connection, tenant: i64, key: &IdempotencyKey) -> Result<Option<Vec<Render>>, SubmitError> {
-    let found: Option<(Vec<u8>, String)> = db
+fn known(
+    db: &Connection,
+    ring: &Ring,
+    name: &TenantId,
+    tenant: i64,
+    key: &IdempotencyKey,
+) -> Result<Option<Vec<Render>>, SubmitError> {
+    let found: Option<(String, String)> = db
         .prepare_cached(
             "SELECT body_hash, renders, intact FROM idempotency WHERE tenant_id = ?1 AND key = ?2",
         )
         .and_then(|mut sql| {
             let known = sql.query_row(params![tenant, key.key], |row| {
-                integrity::check(row, 2, || "an idempotency key".into())?;
-                Ok((row.get(0)?, row.get(1)?))
+                let what = "an idempotency key";
+                integrity::check(row, 2, || what.into())?;
+                let hash = ring.keys().open(&hash_of(name, key), row.get_ref(0)?);
+                Ok((hash.map_err(|why| why.of(what))?, row.get(1)?))
             });
             known.optional()
         })
@@ -109,7 +120,7 @@ fn known(db: &Connection, tenant: i64, key: &IdempotencyKey) -> Result<Option<Ve
     if renders.is_empty() {
         return Ok(None);
     }
-    if hash != key.body_hash { Err(SubmitError::KeyReused) } else { Ok(Some(renders)) }
+    if hash != hex(&key.body_hash) { Err(SubmitError::KeyReused) } else { Ok(Some(renders)) }
 }
 
 fn accept(tx: &mut Tx<'_>, tenant: i64, new: &NewRender) -> Result<RenderId, QueueError> {
@@ -124,7 +135,7 @@ fn accept(tx: &mut Tx<'_>, tenant: i64, new: &NewRender) -> Result<RenderId, Que
         None if run_at > tx.now => Gate::Delayed,
         None => Gate::Open,
     };
-    let body = to_json(request)?;
+    let body = tx.ring.keys().seal(&Place::new("request.body", &[&id.to_string()]), to_json(request)?)?;
     let written = || -> rusqlite::Result<i64> {
         let seq = tx
             .db
@@ -164,6 +175,15 @@ fn accept(tx: &mut Tx<'_>, tenant: i64, new: &NewRender) -> Result<RenderId, Que
     }
     tx.changed(id);
     Ok(id)
+}
+
+/// Where the hash of a key's body stands.
+fn hash_of(tenant: &TenantId, key: &IdempotencyKey) -> Place {
+    Place::new("idempotency.body_hash", &[tenant.as_str(), &key.key])
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn to_json_ids(ids: &[RenderId]) -> String {

@@ -142,7 +142,9 @@ pub(crate) fn overview(db: &Connection) -> Result<Overview, QueueError> {
 }
 
 pub(crate) fn group(db: &Connection, tenant: &TenantId, name: &str) -> Result<Option<Group>, QueueError> {
-    let sql = "SELECT render_group.paused, holder.id, first.id, render_group.intact,
+    // A render that the group's row names and that is not there is as bad as a damaged row.
+    let sql = "SELECT render_group.paused, holder.id, first.id,
+            render_group.intact AND (held_by IS NULL) = (holder.id IS NULL) AND (head IS NULL) = (first.id IS NULL),
             (SELECT count(*) FROM (SELECT 1 FROM render INDEXED BY render_line
              WHERE tenant_id = tenant.id AND group_name = ?2 AND status = 'queued' LIMIT ?3))
         FROM render_group JOIN tenant ON tenant.id = render_group.tenant_id

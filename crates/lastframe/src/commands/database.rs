@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::Args;
 use indicatif::ProgressBar;
 use lastframe_core::Output;
-use lastframe_store::{Belonging, Report};
+use lastframe_store::{Belonging, Keys, Report};
 use sha2::{Digest as _, Sha256};
 
 use super::say;
@@ -23,11 +23,20 @@ struct Data {
     /// The data folder
     #[arg(long = "data", env = "LASTFRAME_DATA", value_name = "DIR")]
     folder: Option<PathBuf>,
+    /// The configuration file, which may name the key file [default: lastframe.toml in the data folder, if there is one]
+    #[arg(long, env = "LASTFRAME_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 impl Data {
     fn folder(&self) -> anyhow::Result<PathBuf> {
         self.folder.clone().map_or_else(config::default_data, Ok)
+    }
+
+    /// The keys that are at hand.
+    fn keys(&self) -> Result<Keys, Failed> {
+        let settings = config::encryption(self.config.as_deref(), &self.folder()?)?;
+        settings.keys().map_err(Failed::about_keys)
     }
 }
 
@@ -43,15 +52,16 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) async fn run(self) -> Result<Exit, Failed> {
-        let folder = self.data.folder()?;
-        let report = at_work(move |step| check(&folder, !self.database_only, step)).await?;
+        let (folder, keys) = (self.data.folder()?, self.data.keys()?);
+        let report = at_work(move |step| check(&folder, &keys, !self.database_only, step)).await?;
         Ok(tell(&report, "checked"))
     }
 }
 
 /// Copies the database into one file, as it is at one moment; also while a server runs.
 ///
-/// Outputs, sites and keys are plain files of the data folder that are written once: copy them with whatever copies files.
+/// Its secrets stay sealed: keep a copy of the key file too, elsewhere. Outputs and sites are plain files of the data folder
+/// that are written once: copy them with whatever copies files.
 #[derive(Args, Debug)]
 pub(super) struct Backup {
     /// The file to write; it must not be there yet
@@ -62,8 +72,8 @@ pub(super) struct Backup {
 
 impl Backup {
     pub(super) async fn run(self) -> Result<Exit, Failed> {
-        let (folder, file) = (self.data.folder()?, self.file.clone());
-        let report = at_work(move |step| Ok(lastframe_store::backup(&folder, &file, step)?)).await?;
+        let (folder, file, keys) = (self.data.folder()?, self.file.clone(), self.data.keys()?);
+        let report = at_work(move |step| Ok(lastframe_store::backup(&folder, &file, &keys, step)?)).await?;
         say(format!("{} is written", self.file.display()));
         Ok(tell(&report, "copied and checked"))
     }
@@ -86,14 +96,15 @@ pub(super) struct Restore {
 
 impl Restore {
     pub(super) async fn run(self) -> Result<Exit, Failed> {
-        let folder = self.data.folder()?;
+        let (folder, keys) = (self.data.folder()?, self.data.keys()?);
         let (file, even_if_damaged) = (self.file.clone(), self.even_if_damaged);
         let replaced = at_work(move |step| {
             // Held until it is done: no server may start meanwhile.
             let folder = DataFolder::open(&folder)?;
-            Ok(lastframe_store::restore(folder.path(), &file, even_if_damaged, step)?)
+            Ok(lastframe_store::restore(folder.path(), &file, &keys, even_if_damaged, step)?)
         })
-        .await?;
+        .await
+        .map_err(Failed::about_keys)?;
         say(format!("{} is restored", self.file.display()));
         if let Some(replaced) = replaced {
             say(format!("what was there is kept in {}", replaced.display()));
@@ -119,6 +130,9 @@ fn tell(report: &Report, done: &str) -> Exit {
     for problem in &report.problems {
         say(problem);
     }
+    for note in &report.notes {
+        say(note);
+    }
     let count = report.problems.len();
     say(match count {
         0 => format!("{} rows {done}: all is as it was written", report.rows),
@@ -127,8 +141,8 @@ fn tell(report: &Report, done: &str) -> Exit {
     if count == 0 { Exit::Done } else { Exit::Damaged }
 }
 
-fn check(folder: &Path, files: bool, step: &mut dyn FnMut(&str)) -> anyhow::Result<Report> {
-    let mut report = lastframe_store::check(folder, step)?;
+fn check(folder: &Path, keys: &Keys, files: bool, step: &mut dyn FnMut(&str)) -> anyhow::Result<Report> {
+    let mut report = lastframe_store::check(folder, keys, step)?;
     if files {
         lastframe_store::belongings(folder, &mut |belonging| {
             report.rows += 1;

@@ -1,6 +1,7 @@
 //! What a person types.
 
 mod database;
+mod key;
 mod queue;
 mod renders;
 mod serve;
@@ -77,6 +78,9 @@ enum Command {
     Token(token::Token),
     /// Say who the token speaks for
     Whoami(user::Whoami),
+    /// Look at and change the key that secrets are sealed with
+    #[command(subcommand, after_help = key::KEY_EXAMPLES)]
+    Key(key::Key),
     /// Print what the attempts of a render said
     Logs(renders::Logs),
     /// Look for damage in the data folder
@@ -162,6 +166,7 @@ pub fn main() -> ExitCode {
             Command::User(user) => user.run().await,
             Command::Token(token) => token.run().await,
             Command::Whoami(whoami) => whoami.run().await,
+            Command::Key(key) => key.run().await,
             Command::Logs(logs) => logs.run().await,
             Command::Check(check) => check.run().await,
             Command::Backup(backup) => backup.run().await,

@@ -46,7 +46,7 @@ impl Serve {
         // Listened for before anything is started, so that no signal finds us half-way.
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-        let app = App::start(config, Arc::new(SystemClock::new())).await?;
+        let app = App::start(config, Arc::new(SystemClock::new())).await.map_err(Failed::about_keys)?;
         let token = app.data.join(ADMIN_TOKEN);
         say(format!(
             "Lastframe {} listens on http://{}

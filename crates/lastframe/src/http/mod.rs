@@ -2,6 +2,7 @@
 
 mod accounts;
 mod control;
+mod encryption;
 mod error;
 mod events;
 mod health;
@@ -35,6 +36,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::config::Config;
+use crate::encryption::Encryption;
 use crate::identity::{Caller, Identity};
 use crate::rate::Rates;
 use crate::sites::Sites;
@@ -44,6 +46,7 @@ pub(crate) use self::accounts::{
     UserView, Users,
 };
 pub(crate) use self::control::{GroupView, QueueView, RedriveRequest, Redriven};
+pub(crate) use self::encryption::{EncryptionView, KeyView};
 pub(crate) use self::error::{ApiError, Problem};
 pub(crate) use self::tenants::{Settings, TenantView, Tenants};
 pub(crate) use self::view::{Accepted, RenderPage, RenderView};
@@ -58,6 +61,7 @@ pub(crate) struct Api {
     pub(crate) logs: Logs,
     pub(crate) sites: Sites,
     pub(crate) identity: Arc<Identity>,
+    pub(crate) encryption: Arc<Encryption>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) rates: Arc<Rates>,
     pub(crate) config: Arc<Config>,
@@ -130,6 +134,8 @@ pub(crate) fn router(api: Api) -> Router {
         .routes(routes!(accounts::rotate_keys))
         .routes(routes!(accounts::discovery))
         .routes(routes!(accounts::jwks))
+        .routes(routes!(encryption::get))
+        .routes(routes!(encryption::rotate))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .split_for_parts();

@@ -7,6 +7,7 @@ mod codecs;
 mod control;
 mod database;
 mod demo;
+mod encryption;
 mod faults;
 mod identity;
 mod limits;

@@ -14,11 +14,36 @@ use lastframe_core::site::SiteVersion;
 use lastframe_core::{
     Failure, Kind, Lease, ManualClock, OnFailure, Outcome, Render, RenderId, RenderRequest, TenantId,
 };
-use lastframe_store::{OpenError, Options, Store};
+use lastframe_store::{Key, Keys, OpenError, Options, Report, Store, check};
+use zeroize::Zeroizing;
+
+/// The key of that number.
+pub(crate) fn key(number: u8) -> Key {
+    Key::new(&Zeroizing::new([number; 32]))
+}
+
+/// The keys of those numbers, of which the first seals.
+pub(crate) fn keys(numbers: &[u8]) -> Keys {
+    Keys::new(numbers.iter().copied().map(key).collect(), "among the test's own")
+}
+
+/// The key that secrets are sealed with, where it does not matter.
+pub(crate) fn usual() -> Keys {
+    keys(&[7])
+}
 
 pub(crate) async fn open(folder: &Path) -> Result<Store, OpenError> {
+    open_with(folder, usual()).await
+}
+
+pub(crate) async fn open_with(folder: &Path, keys: Keys) -> Result<Store, OpenError> {
     let clock = ManualClock::new("2026-03-01T12:00:00Z".parse().unwrap());
-    Store::open(folder, Arc::new(clock), Options::default()).await
+    Store::open(folder, Arc::new(clock), Options { keys, ..Options::default() }).await
+}
+
+/// Looks whether everything is as it was written, and opens.
+pub(crate) fn checked(folder: &Path) -> Result<Report, OpenError> {
+    check(folder, &usual(), &mut |_| ())
 }
 
 pub(crate) fn tenant(name: &str) -> TenantId {
@@ -84,6 +109,9 @@ pub(crate) async fn fill(store: &Store) {
 /// What a store answers, by question. An answer is what was written, or that it cannot be given.
 pub(crate) type Answers = BTreeMap<String, Result<String, String>>;
 
+/// What begins the question how many wait in a group.
+pub(crate) const WAITING: &str = "waiting in ";
+
 /// Asks a store for everything about these renders.
 pub(crate) async fn ask(store: &Store, renders: &[RenderId]) -> Answers {
     fn answer<T: std::fmt::Debug>(answer: Result<T, QueueError>) -> Result<String, String> {
@@ -103,7 +131,12 @@ pub(crate) async fn ask(store: &Store, renders: &[RenderId]) -> Answers {
         }
     }
     for group in ["held", "paused"] {
-        answers.insert(format!("group {group}"), answer(store.group(&tenant("bob"), group).await));
+        let mut found = store.group(&tenant("bob"), group).await;
+        // Counted in an index, apart from what the group's own row says.
+        let queued =
+            found.as_mut().ok().and_then(Option::as_mut).map(|group| std::mem::take(&mut group.queued));
+        answers.insert(format!("group {group}"), answer(found));
+        answers.insert(format!("{WAITING}{group}"), answer(Ok(queued)));
     }
     answers
 }

@@ -18,9 +18,10 @@ use lastframe_core::{
     Clock as _, Failure, Kind, LeaseToken, Limits, ManualClock, OnFailure, Render, RenderId, RenderRequest,
     Status, TenantId,
 };
-use lastframe_store::{Options, Store};
+use lastframe_store::{Key, Keys, Options, Store};
 use proptest::prelude::*;
 use tempfile::TempDir;
+use zeroize::Zeroizing;
 
 use crate::command::{Ask, Command, End, GROUPS, Nth, TENANTS, What, Which};
 use crate::reference::{Answer, LEASE, Model, RETRY, Refused};
@@ -89,7 +90,9 @@ impl<'a> Machine<'a> {
     async fn open(&mut self) -> Result<(), Wrong> {
         self.lives += 1;
         // Another seed in each life: the ids of one must not come back in the next.
-        let options = Options { lease: LEASE, retry: RETRY, seed: Some(self.lives), ..Options::default() };
+        let keys = Keys::new(vec![Key::new(&Zeroizing::new([7; 32]))], "the test's own");
+        let options =
+            Options { lease: LEASE, retry: RETRY, seed: Some(self.lives), keys, ..Options::default() };
         let clock = Arc::clone(&self.clock);
         self.store = Some(Store::open(self.folder.path(), clock, options).await.map_err(fault)?);
         Ok(())

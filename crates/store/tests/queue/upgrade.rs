@@ -16,7 +16,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, params};
 use serde_json::json;
 
-use crate::world::{Sqlite, World};
+use crate::world::{Sqlite, World, keys};
 
 const NOW: &str = "2026-03-01T12:00:00Z";
 const ANN: i64 = 1;
@@ -161,13 +161,27 @@ async fn a_database_of_the_first_version_goes_on_with_everything_that_was_in_it(
     first.sql.close().unwrap();
 
     let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
-    let subject = Box::new(Sqlite::over(folder, Arc::clone(&clock)).await);
+    let subject = Box::new(Sqlite::over(folder, keys(), Arc::clone(&clock)).await);
     let world = World { clock, subject, defaults: Limits::default() };
     let sql = world.subject.sql();
     let version: u32 = sql.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
     assert!(version > 1);
     assert!(!sql.prepare("PRAGMA foreign_key_check").unwrap().exists([]).unwrap());
-    let report = lastframe_store::check(world.subject.file().parent().unwrap(), &mut |_| ()).unwrap();
+    // Nothing was sealed in that version; of what is secret, no trace is left.
+    let secrets: [&[u8]; 4] = [b"serveUrl", b"remotionVersion", b"\"frames\":30", &once.body_hash];
+    let shown = |secret: &&[u8]| {
+        let file = world.subject.file();
+        let log = file.with_file_name(format!("{}-wal", Store::FILE));
+        let shows = |file: &Path| {
+            std::fs::read(file).unwrap_or_default().windows(secret.len()).any(|part| part == *secret)
+        };
+        shows(&file) || shows(&log)
+    };
+    assert!(secrets.iter().all(shown), "what was not there cannot go");
+    assert_eq!(world.subject.store().reseal().await.unwrap().damaged, 0);
+    assert!(!secrets.iter().any(shown));
+    let report =
+        lastframe_store::check(world.subject.file().parent().unwrap(), &keys(), &mut |_| ()).unwrap();
     assert_eq!(report.problems, [""; 0]);
 
     let renders: Vec<Render> = world.all().await.into_iter().rev().collect();
@@ -302,9 +316,10 @@ async fn a_database_of_the_second_version_goes_on_with_the_limits_its_tenants_ha
     let folder = tempfile::tempdir().unwrap();
     second(folder.path(), checksum).close().unwrap();
     let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
-    let subject = Box::new(Sqlite::over(folder, Arc::clone(&clock)).await);
+    let subject = Box::new(Sqlite::over(folder, keys(), Arc::clone(&clock)).await);
     let mut world = World { clock, subject, defaults: Limits::default() };
-    let report = lastframe_store::check(world.subject.file().parent().unwrap(), &mut |_| ()).unwrap();
+    let report =
+        lastframe_store::check(world.subject.file().parent().unwrap(), &keys(), &mut |_| ()).unwrap();
     assert_eq!(report.problems, [""; 0]);
 
     let tenants = world.tenants().await.unwrap();
