@@ -4,16 +4,21 @@
 //! [`app::App::start`] is the server on one page; [`http`] is the API; [`commands`] is what a person types.
 
 pub mod app;
+mod audit;
 mod client;
 pub mod commands;
 pub mod config;
 mod data;
 mod digest;
 mod exit;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod identity;
+mod listener;
 mod outputs;
 mod percent;
 mod retention;
 mod sites;
 mod telemetry;
+mod tls;

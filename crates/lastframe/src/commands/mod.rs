@@ -1,5 +1,6 @@
 //! What a person types.
 
+mod audit;
 mod database;
 mod queue;
 mod renders;
@@ -69,6 +70,8 @@ enum Command {
     Tenant(queue::Tenant),
     /// Print what the attempts of a render said
     Logs(renders::Logs),
+    /// Print who did what, newest first (admin)
+    Audit(audit::Audit),
     /// Look for damage in the data folder
     Check(database::Check),
     /// Copy the database, also while a server runs
@@ -92,6 +95,9 @@ struct Server {
     /// The token [default: the admin token in the data folder]
     #[arg(long, env = "LASTFRAME_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     token: Option<String>,
+    /// A certificate in PEM to trust beside those of the system
+    #[arg(long, env = "LASTFRAME_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// The data folder of a server on this machine
     #[arg(long, env = "LASTFRAME_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
@@ -115,7 +121,7 @@ impl Server {
                 Failed::new(Exit::Usage, "no token: say --token, or set LASTFRAME_TOKEN or LASTFRAME_DATA")
             })?,
         };
-        Ok(Client::new(&server, token)?)
+        Ok(Client::new(&server, token, self.ca.as_deref())?)
     }
 }
 
@@ -150,6 +156,7 @@ pub fn main() -> ExitCode {
             Command::Group(group) => group.run().await,
             Command::Tenant(tenant) => tenant.run().await,
             Command::Logs(logs) => logs.run().await,
+            Command::Audit(audit) => audit.run().await,
             Command::Check(check) => check.run().await,
             Command::Backup(backup) => backup.run().await,
             Command::Restore(restore) => restore.run().await,

@@ -45,6 +45,8 @@ pub(crate) enum ApiError {
     NotJson(String),
     #[error("the body broke off")]
     BrokenOff,
+    #[error("the body came too slowly")]
+    TooSlow,
     #[error("the query is wrong: {0}")]
     BadQuery(String),
     #[error("the file has no such part")]
@@ -90,6 +92,7 @@ impl ApiError {
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::NotJson(_) => (StatusCode::BAD_REQUEST, "invalid_json"),
             Self::BrokenOff => (StatusCode::BAD_REQUEST, "body_broken_off"),
+            Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "body_too_slow"),
             Self::BadQuery(_) => (StatusCode::BAD_REQUEST, "invalid_query"),
             Self::NoSuchRange => (StatusCode::RANGE_NOT_SATISFIABLE, "no_such_range"),
             Self::OutputGone => (StatusCode::GONE, "output_gone"),
@@ -115,6 +118,7 @@ impl ApiError {
             Self::BadToken => {
                 Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\"")))
             }
+            Self::TooSlow => Some((header::CONNECTION, HeaderValue::from_static("close"))),
             Self::Busy => Some((header::RETRY_AFTER, HeaderValue::from_static("1"))),
             // Somebody has to make room first.
             Self::NoSpace => Some((header::RETRY_AFTER, HeaderValue::from_static("60"))),
@@ -122,6 +126,10 @@ impl ApiError {
         }
     }
 }
+
+/// The code of a problem, for whoever writes down what was answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Code(pub(super) &'static str);
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
@@ -146,6 +154,7 @@ impl IntoResponse for ApiError {
         response
             .headers_mut()
             .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response.extensions_mut().insert(Code(code));
         if let Some((name, value)) = header {
             response.headers_mut().insert(name, value);
         }

@@ -12,7 +12,7 @@ use lastframe_core::site::SiteVersion;
 use serde::Deserialize;
 use tokio::io::AsyncWriteExt as _;
 
-use super::{Api, ApiError, Path, Query};
+use super::{Api, ApiError, Path, Query, broken_off};
 use crate::identity::{Caller, Scope};
 
 /// List sites
@@ -25,7 +25,8 @@ use crate::identity::{Caller, Scope};
 )]
 pub(super) async fn list(State(api): State<Api>, caller: Caller) -> Result<Json<Vec<SiteVersion>>, ApiError> {
     caller.need(Scope::RendersRead)?;
-    Ok(Json(api.directory.sites(&caller.tenant).await?))
+    let sites = api.directory.sites(&caller.tenant).await?;
+    Ok(Json(sites.into_iter().map(|site| shown(site, &caller)).collect()))
 }
 
 /// Look at a site
@@ -43,7 +44,16 @@ pub(super) async fn get(
     Path(name): Path<String>,
 ) -> Result<Json<SiteVersion>, ApiError> {
     caller.need(Scope::RendersRead)?;
-    api.directory.site(&caller.tenant, &name).await?.map(Json).ok_or(ApiError::NotFound("site"))
+    let site = api.directory.site(&caller.tenant, &name).await?.ok_or(ApiError::NotFound("site"))?;
+    Ok(Json(shown(site, &caller)))
+}
+
+/// Where things are on the server's machine is the admin's business.
+fn shown(mut site: SiteVersion, caller: &Caller) -> SiteVersion {
+    if !caller.may(Scope::Admin) {
+        site.renderer.clear();
+    }
+    site
 }
 
 /// Remove a site
@@ -113,7 +123,7 @@ pub(super) async fn add_version(
     let mut file = tokio::fs::File::from_std(upload.reopen()?);
     let (mut chunks, mut size) = (body.into_data_stream(), 0);
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|error| ApiError::invalid("", format!("the upload broke off: {error}")))?;
+        let chunk = chunk.map_err(|error| broken_off(&error))?;
         size += chunk.len() as u64;
         if size > api.config.max_bundle {
             return Err(ApiError::TooLarge(api.config.max_bundle));

@@ -298,6 +298,7 @@ impl Checked {
                 SubmitError::KeyReused => ApiError::KeyReused,
                 SubmitError::Queue(error) => error.into(),
             })?;
+        crate::audit::queued(submitted.renders.iter().map(|render| render.id));
         for render in &submitted.renders {
             tracing::info!(render.id = %render.id, render.group, replayed = submitted.replayed, "render accepted");
         }

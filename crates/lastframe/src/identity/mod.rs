@@ -48,6 +48,8 @@ impl Scope {
 pub(crate) struct Caller {
     /// Whose renders these are.
     pub(crate) tenant: TenantId,
+    /// Who the token was given to.
+    pub(crate) subject: String,
     scopes: Vec<String>,
 }
 
@@ -140,7 +142,7 @@ impl Identity {
         validation.validate_exp = false;
         let claims = jsonwebtoken::decode::<Claims>(token, &self.decoding, &validation).ok()?.claims;
         let scopes = claims.scope.split_whitespace().map(str::to_owned).collect();
-        Some((Caller { tenant: TenantId::new(claims.tenant), scopes }, claims.exp))
+        Some((Caller { tenant: TenantId::new(claims.tenant), subject: claims.sub, scopes }, claims.exp))
     }
 
     fn admin_token(&self, now: Timestamp) -> anyhow::Result<String> {

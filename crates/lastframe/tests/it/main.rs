@@ -8,6 +8,8 @@ mod control;
 mod database;
 mod demo;
 mod faults;
+mod hardening;
+mod malformed;
 mod order;
 mod server;
 mod shutdown;
