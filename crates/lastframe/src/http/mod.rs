@@ -76,7 +76,7 @@ pub(crate) struct Api {
         (name = "server", description = "The server itself"),
     ),
     modifiers(&BearerTokens),
-    components(schemas(Problem)),
+    components(schemas(Problem, submit::DryRun)),
 )]
 struct Description;
 

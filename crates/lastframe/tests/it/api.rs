@@ -300,6 +300,7 @@ async fn the_description_of_the_api_names_every_route() {
         "/v1/sites",
         "/v1/sites/{name}",
         "/v1/sites/{name}/versions",
+        "/v1/audit",
         "/healthz",
         "/readyz",
     ] {
@@ -309,6 +310,8 @@ async fn the_description_of_the_api_names_every_route() {
     let answers: Vec<_> = submit["responses"].as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(answers, ["200", "202", "4XX", "5XX"]);
     assert_eq!(submit["parameters"][0]["name"], "Idempotency-Key");
+    let states = &described["components"]["schemas"]["Status"]["enum"];
+    assert_eq!(states, &json!(["queued", "rendering", "succeeded", "failed", "cancelled"]));
     let fields = &described["components"]["schemas"]["RenderRequest"]["properties"];
     assert!(fields["inputProps"].is_object() && fields["queue"].is_object(), "{fields}");
 }
