@@ -59,9 +59,10 @@ impl fmt::Display for TenantId {
     }
 }
 
-/// Defines a fieldless enum whose text is the same in JSON, in SQL and on the command line.
+/// Defines a fieldless enum whose text is the same in JSON, in SQL and on the command line. The text is a `tt`, because
+/// utoipa does not find the name in a `literal` that has gone through a macro.
 macro_rules! words {
-    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:literal,)+ }) => {
+    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:tt,)+ }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

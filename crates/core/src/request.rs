@@ -470,6 +470,8 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("webhook", "this server sends no webhooks; follow `/v1/renders/{id}/events` instead"),
 ];
 
+/// Options with fields of their own.
+const OBJECTS: [&str; 3] = ["chromiumOptions", "downloadBehavior", "queue"];
 /// Longest name of a composition, site, group or tenant, in bytes.
 const MAX_NAME: usize = 256;
 /// Most bytes that all options beside the input props may have.
@@ -554,6 +556,13 @@ impl RenderRequest {
         if fields.values().map(|value| value.get().len()).sum::<usize>() > MAX_OPTIONS {
             let detail = format!("the options beside `inputProps` have more than {MAX_OPTIONS} bytes");
             return Err(BodyError::Invalid(vec![FieldError::new("", detail)]));
+        }
+        for name in OBJECTS {
+            // What reads them would take a list for their fields in order.
+            if fields.get(name).is_some_and(|value| value.get().starts_with('[')) {
+                fields.remove(name);
+                errors.push(FieldError::new(format!("/{name}"), "must be an object"));
+            }
         }
         let options: serde_json::Result<Map<_, _>> = fields
             .into_iter()
@@ -952,6 +961,8 @@ mod tests {
             (json!({"queue": {"maxAttempts": 0}}), "/queue/maxAttempts"),
             (json!({"envVariables": {"A": 1}}), "/envVariables/A"),
             (json!({"inputProps": []}), "/inputProps"),
+            (json!({"queue": ["group"]}), "/queue"),
+            (json!({"chromiumOptions": []}), "/chromiumOptions"),
             (json!({"frameRange": [10, 5]}), "/frameRange"),
             (json!({"frameRange": [-1, 5]}), "/frameRange"),
             (json!({"frameRange": [1.5, 5]}), "/frameRange"),

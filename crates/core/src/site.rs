@@ -37,7 +37,7 @@ pub struct SiteVersion {
     pub version: String,
     /// The Remotion version it was bundled with.
     pub remotion_version: String,
-    /// The folder of the `@remotion/renderer` that renders it, on the machine of the worker.
+    /// The folder of the `@remotion/renderer` that renders it, on the machine of the worker; empty for who is no admin.
     pub renderer: String,
     /// Bytes of the unpacked bundle.
     pub size_in_bytes: u64,

@@ -15,15 +15,18 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::Audit;
 use crate::config::Config;
 use crate::data::DataFolder;
 use crate::encryption::Encryption;
 use crate::http::{self, Api};
 use crate::identity::Identity;
+use crate::listener;
 use crate::outputs::LocalOutputs;
 use crate::rate::Rates;
 use crate::retention::Retention;
 use crate::sites::Sites;
+use crate::tls::Tls;
 
 /// How often the queue is asked what time has brought about.
 const SWEEP: Duration = Duration::from_millis(200);
@@ -37,13 +40,16 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 pub struct App {
     /// Where it listens.
     pub address: SocketAddr,
+    /// The same as a URL, for who is on this machine.
+    pub url: String,
     /// Its data folder.
     pub data: std::path::PathBuf,
     shutdown: Shutdown,
     stopping: CancellationToken,
     worker: JoinHandle<()>,
     housekeeping: JoinHandle<()>,
-    server: JoinHandle<std::io::Result<()>>,
+    server: JoinHandle<()>,
+    audit: Audit,
     close: CancellationToken,
     renderer: Arc<LocalRenderer>,
     // Last, so that the folder is given up only when nothing uses it any more.
@@ -79,11 +85,14 @@ impl App {
             config.max_bundle,
         )?;
 
+        let tls = config.tls.clone().map(Tls::open).transpose()?;
+        let audit = Audit::open(folder.join("audit"))?;
         let listener = TcpListener::bind(config.listen)
             .await
             .with_context(|| format!("cannot listen on {}", config.listen))?;
         let address = listener.local_addr()?;
-        let public_url = config.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
+        let url = format!("{}://{address}", if tls.is_some() { "https" } else { "http" });
+        let public_url = config.public_url.clone().unwrap_or_else(|| url.clone());
         let accounts = Arc::clone(&store) as Arc<dyn ports::Accounts>;
         let identity = Identity::open(
             Arc::clone(&folder),
@@ -107,13 +116,12 @@ impl App {
             clock: Arc::clone(&clock),
             public_url: public_url.into(),
             rates: Arc::new(Rates::new(Arc::clone(&clock))),
+            audit: audit.clone(),
             config: Arc::clone(&config),
             stopping: stopping.clone(),
         };
-        let closing = close.clone();
-        let server = axum::serve(listener, http::router(api).into_make_service())
-            .with_graceful_shutdown(closing.cancelled_owned());
-        let server = tokio::spawn(server.into_future());
+        let serving = listener::serve(listener, http::router(api), config.http.clone(), tls, close.clone());
+        let server = tokio::spawn(serving);
         let worker = Arc::new(Worker {
             queue: Arc::clone(&store) as Arc<dyn ports::Queue>,
             directory: Arc::clone(&store) as Arc<dyn ports::Directory>,
@@ -133,6 +141,7 @@ impl App {
         });
         let worker = tokio::spawn(worker.run(shutdown.clone()));
         let swept = Arc::clone(&outputs);
+        let old_audit = audit.clone().forget(config.audit_retention, Arc::clone(&clock), close.clone());
         let retention = config.retention.map(|keep| {
             let queue = Arc::clone(&store) as Arc<dyn ports::Queue>;
             Retention { queue, outputs, logs, clock, keep }.run(close.clone())
@@ -141,18 +150,22 @@ impl App {
         let sweeps = keep_house(store, Arc::clone(&renderer), close.clone());
         let closing = close.clone();
         let housekeeping = tokio::spawn(async move {
-            tokio::join!(leftovers, sweeps, OptionFuture::from(retention), encryption.run(closing));
+            let retention = OptionFuture::from(retention);
+            tokio::join!(leftovers, sweeps, old_audit, retention, encryption.run(closing));
         });
-        folder.announce(address)?;
+        // Under TLS a client wants the name that the certificate is for.
+        folder.announce(config.public_url.as_ref().filter(|_| config.tls.is_some()).unwrap_or(&url))?;
         let data = folder.path().to_owned();
         Ok(Self {
             address,
+            url,
             data,
             shutdown,
             stopping,
             worker,
             housekeeping,
             server,
+            audit,
             close,
             renderer,
             _folder: folder,
@@ -175,8 +188,9 @@ impl App {
         self.close.cancel();
         self.housekeeping.await.context("the housekeeping panicked")?;
         if let Ok(ended) = tokio::time::timeout(LAST_ANSWERS, self.server).await {
-            ended.context("the server panicked")??;
+            ended.context("the server panicked")?;
         }
+        self.audit.flush().await;
         Ok(())
     }
 }

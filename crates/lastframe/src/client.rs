@@ -55,9 +55,16 @@ pub(crate) struct Client {
 
 impl Client {
     /// # Errors
-    /// When the HTTP client cannot be set up.
-    pub(crate) fn new(server: &str, token: String) -> anyhow::Result<Self> {
-        let http = http().build().context("cannot set up HTTP")?;
+    /// When the HTTP client cannot be set up, or `ca` holds no certificate.
+    pub(crate) fn new(server: &str, token: String, ca: Option<&Path>) -> anyhow::Result<Self> {
+        let mut http = http();
+        if let Some(ca) = ca {
+            let pem = std::fs::read(ca).with_context(|| format!("cannot read {} (--ca)", ca.display()))?;
+            let trusted = reqwest::Certificate::from_pem_bundle(&pem);
+            let trusted = trusted.with_context(|| format!("{} holds no certificate in PEM", ca.display()))?;
+            http = http.tls_certs_merge(trusted);
+        }
+        let http = http.build().context("cannot set up HTTP")?;
         Ok(Self { http, server: server.trim_end_matches('/').to_owned(), token })
     }
 

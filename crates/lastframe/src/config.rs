@@ -54,6 +54,9 @@ struct File {
     public_url: Option<String>,
     max_body: Option<usize>,
     max_bundle: Option<u64>,
+    http: HttpSection,
+    tls: Option<TlsFiles>,
+    audit: AuditSection,
     render: RenderSection,
     queue: QueueSection,
     limits: LimitsSection,
@@ -61,6 +64,29 @@ struct File {
     identity: IdentitySection,
     issuer: Vec<IssuerSection>,
     encryption: EncryptionSection,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct HttpSection {
+    max_connections: Option<usize>,
+    max_header: Option<usize>,
+    #[serde(deserialize_with = "optional_duration")]
+    header_timeout: Option<Duration>,
+    #[serde(deserialize_with = "optional_duration")]
+    read_timeout: Option<Duration>,
+    #[serde(deserialize_with = "optional_duration")]
+    body_timeout: Option<Duration>,
+    #[serde(deserialize_with = "optional_duration")]
+    write_timeout: Option<Duration>,
+    cors_origins: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct AuditSection {
+    #[serde(deserialize_with = "optional_duration")]
+    retention: Option<Duration>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -142,6 +168,35 @@ struct EncryptionSection {
     key_file: Option<PathBuf>,
 }
 
+/// What a connection may take. Nobody is waited for without end.
+#[derive(Clone, Debug)]
+pub struct Http {
+    /// Connections at once. With more, the one that has waited longest for a request of its client is closed.
+    pub max_connections: usize,
+    /// The largest head of a request, in bytes; what comes in one piece may have twice as many.
+    pub max_header: usize,
+    /// From a connection that is free to the end of the next request's headers; a handshake of TLS has as long.
+    pub header_timeout: Duration,
+    /// Between two pieces of a body.
+    pub read_timeout: Duration,
+    /// For the whole of a body, but that of a site.
+    pub body_timeout: Duration,
+    /// How long a client may take nothing of what it is sent.
+    pub write_timeout: Duration,
+    /// The web pages that may use the API from a browser: `https://app.example.com`, or `*`.
+    pub cors_origins: Vec<String>,
+}
+
+/// Where the certificate is, in PEM.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// The certificate, and those between it and a root.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
 /// The configuration, complete.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -155,6 +210,12 @@ pub struct Config {
     pub max_body: usize,
     /// The largest bundle of a site, in bytes, unpacked.
     pub max_bundle: u64,
+    /// What a connection may take.
+    pub http: Http,
+    /// Where the certificate is; plain HTTP when absent.
+    pub tls: Option<TlsFiles>,
+    /// How long it is remembered who did what.
+    pub audit_retention: Duration,
     /// Renders at once.
     pub concurrency: usize,
     /// Cores that they share.
@@ -193,6 +254,10 @@ pub struct Config {
 
 /// Browsers that are looked for on PATH, best first.
 const BROWSERS: [&str; 3] = ["chromium-headless-shell", "chromium", "google-chrome"];
+/// Connections, where open files allow it.
+const MAX_CONNECTIONS: usize = 4_096;
+/// Hyper works with no less for a head.
+const LEAST_HEADER: usize = 8_192;
 /// What one render takes at its peak: 705 MB were measured for 1080p, with Node, browser and encoder.
 const MEMORY_PER_RENDER: u64 = 1 << 30;
 
@@ -237,6 +302,9 @@ impl Config {
             public_url: flags.public_url.or(file.public_url).map(|url| url.trim_end_matches('/').to_owned()),
             max_body: file.max_body.unwrap_or(25 << 20),
             max_bundle: file.max_bundle.unwrap_or(1 << 30),
+            http: file.http.complete()?,
+            tls: file.tls,
+            audit_retention: file.audit.retention.unwrap_or(Duration::from_secs(400 * 24 * 60 * 60)),
             concurrency,
             cores,
             browser,
@@ -275,6 +343,44 @@ impl EncryptionSection {
 /// When the file cannot be read, or says something that cannot be.
 pub(crate) fn encryption(named: Option<&Path>, data: &Path) -> anyhow::Result<encryption::Settings> {
     Ok(read(named, data)?.encryption.settings(data))
+}
+
+impl HttpSection {
+    fn complete(self) -> anyhow::Result<Http> {
+        let http = Http {
+            max_connections: self.max_connections.unwrap_or_else(affordable_connections),
+            max_header: self.max_header.unwrap_or(64 << 10),
+            header_timeout: self.header_timeout.unwrap_or(Duration::from_secs(10)),
+            read_timeout: self.read_timeout.unwrap_or(Duration::from_secs(20)),
+            body_timeout: self.body_timeout.unwrap_or(Duration::from_secs(120)),
+            write_timeout: self.write_timeout.unwrap_or(Duration::from_secs(60)),
+            cors_origins: self.cors_origins,
+        };
+        anyhow::ensure!(http.max_connections > 0, "http.max_connections must be at least 1");
+        anyhow::ensure!(http.max_header >= LEAST_HEADER, "http.max_header must be at least {LEAST_HEADER}");
+        for origin in &http.cors_origins {
+            let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+            let whole = host.is_some_and(|host| {
+                !host.is_empty()
+                    && host.bytes().all(|byte| byte.is_ascii_graphic() && !b"/?#@*".contains(&byte))
+            });
+            anyhow::ensure!(
+                whole || (origin == "*" && http.cors_origins.len() == 1),
+                "http.cors_origins: `{origin}` is no origin: write `https://app.example.com`, or `*` alone for all"
+            );
+        }
+        Ok(http)
+    }
+}
+
+/// Half of the files that may be open: the other half is for renders, outputs and the database.
+fn affordable_connections() -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    files
+        .map_or(MAX_CONNECTIONS, |files| {
+            usize::try_from(files / 2).unwrap_or(MAX_CONNECTIONS).min(MAX_CONNECTIONS)
+        })
+        .max(1)
 }
 
 /// The data folder when nobody names one.
@@ -393,6 +499,20 @@ mod tests {
         let other = encryption("[encryption]\nkey_file = \"/keys/lastframe\"");
         assert!(other.enabled && matches!(other.source, KeySource::File(_)), "{other:?}");
         assert!(!encryption("[encryption]\nenabled = false").enabled);
+    }
+
+    #[test]
+    fn an_origin_is_a_scheme_and_a_host_and_nothing_more() {
+        let origins = |text: &str| {
+            load(&format!("[http]\ncors_origins = {text}"), Flags::default())
+                .map(|config| config.http.cors_origins)
+        };
+        assert_eq!(origins("[\"https://app.example.com\", \"http://localhost:3000\"]").unwrap().len(), 2);
+        assert_eq!(origins("[\"*\"]").unwrap(), ["*"]);
+        for wrong in ["https://a.example/", "app.example.com", "https://*.example.com", "null", "https://"] {
+            assert!(origins(&format!("[\"{wrong}\"]")).unwrap_err().to_string().contains(wrong));
+        }
+        assert!(origins("[\"*\", \"https://a.example\"]").is_err());
     }
 
     #[test]

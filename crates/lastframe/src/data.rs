@@ -2,7 +2,6 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -75,8 +74,8 @@ impl DataFolder {
     }
 
     /// Tells commands on this machine where the server is.
-    pub(crate) fn announce(&self, address: SocketAddr) -> anyhow::Result<()> {
-        self.write_secret(ADDRESS, &format!("http://{address}"))
+    pub(crate) fn announce(&self, url: &str) -> anyhow::Result<()> {
+        self.write_secret(ADDRESS, url)
     }
 }
 

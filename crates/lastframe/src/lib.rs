@@ -4,6 +4,7 @@
 //! [`app::App::start`] is the server on one page; [`http`] is the API; [`commands`] is what a person types.
 
 pub mod app;
+mod audit;
 mod client;
 pub mod commands;
 pub mod config;
@@ -11,11 +12,15 @@ mod data;
 mod digest;
 pub mod encryption;
 mod exit;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod identity;
+mod listener;
 mod outputs;
 mod percent;
 mod rate;
 mod retention;
 mod sites;
 mod telemetry;
+mod tls;

@@ -1,5 +1,6 @@
 //! What a person types.
 
+mod audit;
 mod database;
 mod key;
 mod queue;
@@ -83,6 +84,8 @@ enum Command {
     Key(key::Key),
     /// Print what the attempts of a render said
     Logs(renders::Logs),
+    /// Print who did what, newest first (admin)
+    Audit(audit::Audit),
     /// Look for damage in the data folder
     Check(database::Check),
     /// Copy the database, also while a server runs
@@ -106,6 +109,9 @@ struct Server {
     /// The token [default: the admin token in the data folder]
     #[arg(long, env = "LASTFRAME_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     token: Option<String>,
+    /// A certificate in PEM to trust beside those of the system
+    #[arg(long, env = "LASTFRAME_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// The data folder of a server on this machine
     #[arg(long, env = "LASTFRAME_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
@@ -129,7 +135,7 @@ impl Server {
                 Failed::new(Exit::Usage, "no token: say --token, or set LASTFRAME_TOKEN or LASTFRAME_DATA")
             })?,
         };
-        Ok(Client::new(&server, token)?)
+        Ok(Client::new(&server, token, self.ca.as_deref())?)
     }
 }
 
@@ -168,6 +174,7 @@ pub fn main() -> ExitCode {
             Command::Whoami(whoami) => whoami.run().await,
             Command::Key(key) => key.run().await,
             Command::Logs(logs) => logs.run().await,
+            Command::Audit(audit) => audit.run().await,
             Command::Check(check) => check.run().await,
             Command::Backup(backup) => backup.run().await,
             Command::Restore(restore) => restore.run().await,

@@ -62,6 +62,8 @@ pub(crate) enum ApiError {
     NotJson(String),
     #[error("the body broke off")]
     BrokenOff,
+    #[error("the body came too slowly")]
+    TooSlow,
     #[error("the query is wrong: {0}")]
     BadQuery(String),
     #[error("the file has no such part")]
@@ -111,6 +113,7 @@ impl ApiError {
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::NotJson(_) => (StatusCode::BAD_REQUEST, "invalid_json"),
             Self::BrokenOff => (StatusCode::BAD_REQUEST, "body_broken_off"),
+            Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "body_too_slow"),
             Self::BadQuery(_) => (StatusCode::BAD_REQUEST, "invalid_query"),
             Self::NoSuchRange => (StatusCode::RANGE_NOT_SATISFIABLE, "no_such_range"),
             Self::OutputGone => (StatusCode::GONE, "output_gone"),
@@ -141,6 +144,7 @@ impl ApiError {
             }
             // Without one, waiting would not help.
             Self::LimitReached(reached) => Some((header::RETRY_AFTER, reached.retry_after?.into())),
+            Self::TooSlow => Some((header::CONNECTION, HeaderValue::from_static("close"))),
             Self::Busy => Some((header::RETRY_AFTER, HeaderValue::from_static("1"))),
             Self::IssuerUnreachable => Some((header::RETRY_AFTER, HeaderValue::from_static("30"))),
             // Somebody has to make room first.
@@ -149,6 +153,10 @@ impl ApiError {
         }
     }
 }
+
+/// The code of a problem, for whoever writes down what was answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Code(pub(super) &'static str);
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
@@ -163,8 +171,9 @@ impl IntoResponse for ApiError {
         let header = self.header();
         let detail = self.to_string();
         let title = status.canonical_reason().unwrap_or("Error").to_owned();
-        let (status_code, code) = (status.as_u16(), code.to_owned());
-        let mut problem = Problem { title, status: status_code, code, detail, ..Problem::default() };
+        let word = code.to_owned();
+        let mut problem =
+            Problem { title, status: status.as_u16(), code: word, detail, ..Problem::default() };
         match self {
             Self::Invalid(errors) | Self::Forbidden(_, errors) => problem.errors = errors,
             Self::NotJson(why) => problem.errors = vec![FieldError::new("", why)],
@@ -179,6 +188,7 @@ impl IntoResponse for ApiError {
         response
             .headers_mut()
             .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response.extensions_mut().insert(Code(code));
         if let Some((name, value)) = header {
             response.headers_mut().insert(name, value);
         }

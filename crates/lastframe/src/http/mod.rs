@@ -1,7 +1,9 @@
 //! The API: one router over the ports. `openapi.json` is made from the handlers themselves.
 
 mod accounts;
+mod audit;
 mod control;
+mod edge;
 mod encryption;
 mod error;
 mod events;
@@ -14,6 +16,7 @@ mod submit;
 mod tenants;
 mod view;
 
+use std::error::Error;
 use std::sync::Arc;
 
 use axum::Router;
@@ -21,20 +24,19 @@ use axum::body::{Bytes, HttpBody as _};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header;
 use axum::http::request::Parts;
-use axum::response::IntoResponse as _;
 use lastframe_core::ports::{Accounts, Directory, Outputs, Queue};
 use lastframe_core::props::Fields;
 use lastframe_core::{Clock, Scope, TenantId};
 use lastframe_worker::logs::Logs;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
-use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::trace::TraceLayer;
+use tower_http::timeout::TimeoutError;
 use utoipa::OpenApi as _;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::audit::{Actor, Audit};
 use crate::config::Config;
 use crate::encryption::Encryption;
 use crate::identity::{Caller, Identity};
@@ -45,9 +47,11 @@ pub(crate) use self::accounts::{
     AddUser, ChangeUser, CreateToken, CreatedToken, Me, RotateKeys, SigningKeyIds, TokenList, TokenView,
     UserView, Users,
 };
+pub(crate) use self::audit::AuditPage;
 pub(crate) use self::control::{GroupView, QueueView, RedriveRequest, Redriven};
 pub(crate) use self::encryption::{EncryptionView, KeyView};
 pub(crate) use self::error::{ApiError, Problem};
+pub(crate) use self::output::has_it;
 pub(crate) use self::tenants::{Settings, TenantView, Tenants};
 pub(crate) use self::view::{Accepted, RenderPage, RenderView};
 
@@ -62,6 +66,7 @@ pub(crate) struct Api {
     pub(crate) sites: Sites,
     pub(crate) identity: Arc<Identity>,
     pub(crate) encryption: Arc<Encryption>,
+    pub(crate) audit: Audit,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) rates: Arc<Rates>,
     pub(crate) config: Arc<Config>,
@@ -85,7 +90,7 @@ pub(crate) struct Api {
         (name = "server", description = "The server itself"),
     ),
     modifiers(&BearerTokens),
-    components(schemas(Problem)),
+    components(schemas(Problem, submit::DryRun)),
 )]
 struct Description;
 
@@ -136,26 +141,20 @@ pub(crate) fn router(api: Api) -> Router {
         .routes(routes!(accounts::jwks))
         .routes(routes!(encryption::get))
         .routes(routes!(encryption::rotate))
+        .routes(routes!(audit::audit))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .split_for_parts();
     // Made once: routes are copied for every connection, and the tree is large.
     let description = Bytes::from(openapi.to_json().unwrap_or_default());
-    router
+    let router = router
         .route(
             "/openapi.json",
             axum::routing::get(async move || ([(header::CONTENT_TYPE, "application/json")], description)),
         )
         .fallback(async || ApiError::NotFound("path"))
-        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
-        .layer(CatchPanicLayer::custom(|_| {
-            ApiError::Internal(anyhow::anyhow!("a handler panicked")).into_response()
-        }))
-        .layer(TraceLayer::new_for_http().make_span_with(|request: &Request| {
-            // The path alone: a query may one day carry a signature.
-            tracing::info_span!("http.request", method = %request.method(), path = request.uri().path())
-        }))
-        .with_state(api)
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed);
+    edge::around(router, &api).with_state(api)
 }
 
 impl FromRequestParts<Api> for Caller {
@@ -171,6 +170,14 @@ impl FromRequestParts<Api> for Caller {
         let caller = api.identity.verify(token.trim()).await?;
         // For what is read after this: see `Body`.
         parts.extensions.insert(caller.tenant.clone());
+        let caller = api.identity.verify(token.trim()).await?;
+        // For what is read after this: see `Body`.
+        parts.extensions.insert(caller.tenant.clone());
+        crate::audit::acts(Actor {
+            tenant: caller.tenant.as_str().to_owned(),
+            subject: caller.subject.clone(),
+            token_id: caller.token.clone(),
+        });
         Ok(caller)
     }
 }
@@ -218,14 +225,27 @@ impl FromRequest<Api> for Body {
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
         let (size, tenant) = (request.body().size_hint().upper(), request.extensions().get::<TenantId>());
         let limit = limits::largest_body(api, tenant, size).await?;
-        axum::body::to_bytes(request.into_body(), limit).await.map(Self).map_err(|error| {
-            if error.into_inner().is::<http_body_util::LengthLimitError>() {
+        let whole = axum::body::to_bytes(request.into_body(), limit);
+        let whole = tokio::time::timeout(api.config.http.body_timeout, whole).await;
+        whole.map_err(|_| ApiError::TooSlow)?.map(Self).map_err(|error| {
+            if comes_from::<http_body_util::LengthLimitError>(&error) {
                 ApiError::TooLarge(limit as u64)
             } else {
-                ApiError::BrokenOff
+                broken_off(&error)
             }
         })
     }
+}
+
+/// Why a body ended before its end.
+fn broken_off(error: &axum::Error) -> ApiError {
+    if comes_from::<TimeoutError>(error) { ApiError::TooSlow } else { ApiError::BrokenOff }
+}
+
+/// Whether it comes from an error of that kind.
+fn comes_from<E: Error + 'static>(error: &axum::Error) -> bool {
+    let first: &(dyn Error + 'static) = error;
+    std::iter::successors(Some(first), |&error| error.source()).any(<dyn Error>::is::<E>)
 }
 
 impl Body {

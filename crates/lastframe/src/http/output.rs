@@ -87,7 +87,7 @@ pub(super) async fn output(
 
 /// Whether the client has the file already. Takes away what does not hold together with its other conditions (RFC 9110,
 /// section 13.2.2).
-fn has_it(headers: &mut HeaderMap, tag: Option<&HeaderValue>) -> bool {
+pub(crate) fn has_it(headers: &mut HeaderMap, tag: Option<&HeaderValue>) -> bool {
     // A part of another file is no use. A date in its place is never sure enough.
     if headers.remove(header::IF_RANGE).is_some_and(|known| Some(&known) != tag) {
         headers.remove(header::RANGE);

@@ -14,7 +14,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use lastframe_core::Scope;
 
-use super::{Api, ApiError, Path, Query};
+use super::{Api, ApiError, Path, Query, broken_off};
 use crate::identity::Caller;
 
 /// List sites
@@ -27,7 +27,8 @@ use crate::identity::Caller;
 )]
 pub(super) async fn list(State(api): State<Api>, caller: Caller) -> Result<Json<Vec<SiteVersion>>, ApiError> {
     caller.need(Scope::RendersRead)?;
-    Ok(Json(api.directory.sites(&caller.tenant).await?))
+    let sites = api.directory.sites(&caller.tenant).await?;
+    Ok(Json(sites.into_iter().map(|site| shown(site, &caller)).collect()))
 }
 
 /// Look at a site
@@ -45,7 +46,16 @@ pub(super) async fn get(
     Path(name): Path<String>,
 ) -> Result<Json<SiteVersion>, ApiError> {
     caller.need(Scope::RendersRead)?;
-    api.directory.site(&caller.tenant, &name).await?.map(Json).ok_or(ApiError::NotFound("site"))
+    let site = api.directory.site(&caller.tenant, &name).await?.ok_or(ApiError::NotFound("site"))?;
+    Ok(Json(shown(site, &caller)))
+}
+
+/// Where things are on the server's machine is the admin's business.
+fn shown(mut site: SiteVersion, caller: &Caller) -> SiteVersion {
+    if !caller.scopes.allow(Scope::Admin) {
+        site.renderer.clear();
+    }
+    site
 }
 
 /// Remove a site
@@ -115,7 +125,7 @@ pub(super) async fn add_version(
     let mut file = tokio::fs::File::from_std(upload.reopen()?);
     let (mut chunks, mut size) = (body.into_data_stream(), 0);
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|error| ApiError::invalid("", format!("the upload broke off: {error}")))?;
+        let chunk = chunk.map_err(|error| broken_off(&error))?;
         size += chunk.len() as u64;
         if size > api.config.max_bundle {
             return Err(ApiError::TooLarge(api.config.max_bundle));

@@ -322,6 +322,7 @@ impl Checked {
                 api.queue.submit(&caller.tenant, renders, key).await.map_err(refused)?
             }
         };
+        crate::audit::queued(submitted.renders.iter().map(|render| render.id));
         for render in &submitted.renders {
             tracing::info!(render.id = %render.id, render.group, replayed = submitted.replayed, "render accepted");
         }

@@ -40,8 +40,10 @@ pub(crate) const DEFAULT_TENANT: &str = "default";
 pub(crate) struct Caller {
     /// Whose renders these are.
     pub(crate) tenant: TenantId,
-    /// Who it is, for the audit log: `user:ana@example.com`, `token:ci (0011223344556677)`, `https://issuer#sub`.
+    /// Who it is, for the audit log: `user:ana@example.com`, `token:ci`, `https://issuer#sub`.
     pub(crate) subject: String,
+    /// The id of the token, of a program's.
+    pub(crate) token: Option<String>,
     /// What they may do.
     pub(crate) scopes: Scopes,
 }
@@ -182,12 +184,13 @@ impl Identity {
         let verify::Verified { tenant, subject, scopes, expires } = verified;
         if matches!(issuer.keys, Source::Foreign(_)) {
             let subject = format!("{}#{subject}", issuer.rules.issuer);
-            return Ok(Ok((Caller { tenant, subject, scopes }, expires)));
+            return Ok(Ok((Caller { tenant, subject, token: None, scopes }, expires)));
         }
         // What a person may do is what is true now, not when they signed in.
         let user = self.accounts.user(&subject).await?.filter(|user| !user.disabled);
         let caller = user.map(|user| Caller {
             subject: format!("user:{}", user.email),
+            token: None,
             tenant: user.tenant,
             scopes: user.scopes,
         });
@@ -234,6 +237,11 @@ impl Identity {
     }
 }
 
+/// Whether text could be a token. Nothing of it is believed.
+pub(crate) fn could_be(text: &str) -> bool {
+    secret::read(secret::API, text).is_some() || Unverified::read(text).is_ok()
+}
+
 /// A token of a program that is to be made.
 pub(crate) struct NewToken {
     pub(crate) name: String,
@@ -247,8 +255,8 @@ fn good_token(token: ApiToken, now: i64) -> Result<(Caller, i64), Refused> {
     if token.revoked_at.is_some() || expires <= now {
         return Err(Refused::Token);
     }
-    let subject = format!("token:{} ({})", token.name, token.id);
-    Ok((Caller { tenant: token.tenant, subject, scopes: token.scopes }, expires))
+    let subject = format!("token:{}", token.name);
+    Ok((Caller { tenant: token.tenant, subject, token: Some(token.id), scopes: token.scopes }, expires))
 }
 
 fn foreign(config: &IssuerConfig, http: &reqwest::Client, clock: &Arc<dyn Clock>) -> Issuer {

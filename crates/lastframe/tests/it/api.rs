@@ -302,6 +302,7 @@ async fn the_description_of_the_api_names_every_route() {
         "/v1/sites/{name}/versions",
         "/v1/encryption",
         "/v1/encryption/rotate",
+        "/v1/audit",
         "/healthz",
         "/readyz",
     ] {
@@ -317,6 +318,8 @@ async fn the_description_of_the_api_names_every_route() {
         "#/components/schemas/Problem"
     );
     assert_eq!(submit["parameters"][0]["name"], "Idempotency-Key");
+    let states = &described["components"]["schemas"]["Status"]["enum"];
+    assert_eq!(states, &json!(["queued", "rendering", "succeeded", "failed", "cancelled"]));
     let fields = &described["components"]["schemas"]["RenderRequest"]["properties"];
     assert!(fields["inputProps"].is_object() && fields["queue"].is_object(), "{fields}");
 }

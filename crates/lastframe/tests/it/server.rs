@@ -50,13 +50,18 @@ impl Server {
 
     /// A server on a data folder that may have been used before.
     pub(crate) async fn on(data: tempfile::TempDir) -> Self {
+        Self::reached_by(data, client()).await
+    }
+
+    /// The same, for a client that may trust what others do not.
+    pub(crate) async fn reached_by(data: tempfile::TempDir, http: reqwest::Client) -> Self {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(data.path().join("server.log"))
             .unwrap();
         let process = command(data.path()).stderr(log).stdout(Stdio::null()).spawn().unwrap();
-        let mut server = Self { process, data, url: String::new(), token: String::new(), http: client() };
+        let mut server = Self { process, data, url: String::new(), token: String::new(), http };
         server.await_ready().await;
         server
     }
@@ -70,7 +75,8 @@ impl Server {
                 }
                 if let (Ok(url), Ok(token)) =
                     (std::fs::read_to_string(&address), std::fs::read_to_string(&token))
-                    && client()
+                    && self
+                        .http
                         .get(format!("{url}/readyz"))
                         .send()
                         .await
@@ -267,6 +273,18 @@ impl Server {
     /// The data folder, with no server on it any more.
     pub(crate) fn give_up_data(&mut self) -> tempfile::TempDir {
         std::mem::replace(&mut self.data, tempfile::tempdir().unwrap())
+    }
+
+    /// Files that the server has open, connections among them.
+    pub(crate) fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.process.id())).unwrap().count()
+    }
+
+    /// Bytes that the server holds in memory.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
     }
 
     pub(crate) fn log(&self) -> String {

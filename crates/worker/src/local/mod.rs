@@ -4,6 +4,7 @@
 //! use, `pool` keeps sidecars warm, and this file turns one job into one run.
 
 mod pool;
+mod private;
 mod sidecar;
 mod supervise;
 

@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 
 use super::Options;
+use super::private::Private;
 use super::supervise::{MARK, reap};
 
 /// The longest line of the protocol: a site's compositions with their default props.
@@ -125,6 +126,7 @@ pub(super) struct Sidecar {
     printed: Arc<Mutex<VecDeque<String>>>,
     folder: PathBuf,
     sites: PathBuf,
+    private: Private,
     started_at: Instant,
     pub(super) renders: u32,
     memory: Arc<AtomicU64>,
@@ -181,6 +183,7 @@ impl Sidecar {
             printed,
             folder,
             sites: options.sites.clone(),
+            private: Private::new(&options.sites, renderer),
             started_at: Instant::now(),
             renders: 0,
             memory: Arc::new(AtomicU64::new(0)),
@@ -234,10 +237,11 @@ impl Sidecar {
                 return Err(SidecarError::Nonsense(serde::de::Error::custom(error)));
             }
         };
-        let event = serde_json::from_str(&line).map_err(SidecarError::Nonsense)?;
+        let mut event = serde_json::from_str(&line).map_err(SidecarError::Nonsense)?;
         if let Event::Alive { rss_in_bytes, browser_rss_in_bytes } = event {
             self.memory.store(rss_in_bytes + browser_rss_in_bytes, Ordering::Relaxed);
         }
+        self.private.cut_event(&mut event);
         Ok(event)
     }
 
@@ -302,7 +306,10 @@ impl Sidecar {
 
     /// What Remotion, the browser and Node printed since the last time, at most [`PRINTED`] lines of it.
     pub(super) fn take_output(&self) -> Vec<String> {
-        self.printed.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
+        let mut lines: Vec<_> =
+            self.printed.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect();
+        lines.iter_mut().for_each(|line| self.private.cut(line));
+        lines
     }
 
     fn gone(&self) -> SidecarError {
