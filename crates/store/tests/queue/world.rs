@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lastframe_core::ManualClock;
 use lastframe_core::conformance::{self, LEASE, RETRY, Subject};
-use lastframe_core::ports::{Directory, Queue};
+use lastframe_core::ports::{Accounts, Directory, Queue};
 use lastframe_store::{Options, Store};
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -65,6 +65,10 @@ impl Subject for Sqlite {
     }
 
     fn directory(&self) -> &(dyn Directory + 'static) {
+        self.store()
+    }
+
+    fn accounts(&self) -> &(dyn Accounts + 'static) {
         self.store()
     }
 }
