@@ -9,6 +9,7 @@ mod database;
 mod demo;
 mod faults;
 mod identity;
+mod issuers;
 mod order;
 mod server;
 mod shutdown;
