@@ -1,5 +1,5 @@
-//! What the ports [`Queue`](crate::ports::Queue) and [`Directory`](crate::ports::Directory) promise, as tests that
-//! every implementation passes.
+//! What the ports [`Queue`](crate::ports::Queue), [`Directory`](crate::ports::Directory) and
+//! [`Accounts`](crate::ports::Accounts) promise, as tests that every implementation passes.
 //!
 //! An implementation becomes a [`Subject`], and its tests call [`conformance!`](crate::conformance!) with it: each
 //! sentence of the contract is then a test of theirs. What an implementation does not declare among its
@@ -9,6 +9,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test, what must not happen is a failure of the test")]
 
 mod accept;
+mod accounts;
 mod ask;
 mod cancel;
 mod capabilities;
@@ -282,6 +283,22 @@ contract! {
         a_site_that_a_render_still_needs_is_not_removed
         another_tenants_render_of_a_site_of_the_same_name_does_not_keep_it
         a_version_that_another_site_uses_is_not_told_as_unused
+    }
+    accounts {
+        a_person_is_there_as_they_were_after_a_restart
+        an_address_is_one_persons
+        people_are_listed_by_address
+        what_is_not_changed_of_a_person_stays
+        a_session_goes_on_by_a_new_secret_each_time
+        a_secret_that_was_replaced_ends_its_session_and_no_other
+        a_session_ends_when_it_is_not_used_in_time
+        a_session_starts_by_the_password_that_is_good_now_alone
+        another_password_ends_the_sessions_of_that_person
+        whoever_is_disabled_has_no_session_and_gets_none_back
+        only_who_has_the_secret_of_a_session_ends_it
+        a_token_is_there_as_it_was_after_a_restart
+        tokens_are_listed_oldest_first_and_those_that_ended_too
+        revoking_a_token_twice_is_revoking_it_once
     }
     capabilities {
         pauses_are_refused_where_there_are_none

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::ask::{permanent, succeeded};
 use crate::ports::{
-    Directory, Filter, Group, IdempotencyKey, NewRender, Pausable, Queue, SubmitError, Submitted,
+    Accounts, Directory, Filter, Group, IdempotencyKey, NewRender, Pausable, Queue, SubmitError, Submitted,
 };
 use crate::render::Blocked;
 use crate::site::SiteVersion;
@@ -53,6 +53,9 @@ pub trait Subject: Send + Sync {
 
     /// What is known beside the renders.
     fn directory(&self) -> &(dyn Directory + 'static);
+
+    /// People and tokens.
+    fn accounts(&self) -> &(dyn Accounts + 'static);
 }
 
 /// A subject and its time. Derefs to its queue.
@@ -102,6 +105,11 @@ impl<S: Subject + ?Sized> World<S> {
     /// What is known beside the renders.
     pub fn directory(&self) -> &(dyn Directory + 'static) {
         self.subject.directory()
+    }
+
+    /// People and tokens.
+    pub fn accounts(&self) -> &(dyn Accounts + 'static) {
+        self.subject.accounts()
     }
 
     /// The process dies and another goes on: nobody handed anything back, and monotonic time starts anew.

@@ -1,6 +1,7 @@
 //! The one table from what went wrong to what is answered: `application/problem+json` (RFC 9457).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -52,6 +53,8 @@ pub(crate) enum ApiError {
         "this does not let you in: the address or the password is wrong, or the refresh token is used up"
     )]
     NotLetIn,
+    #[error("too many attempts to sign in with that address; try again in {} s", whole_seconds(*.0))]
+    TooManyAttempts(Duration),
     #[error("the token lacks the scope `{0}`")]
     Forbidden(Scope, Vec<FieldError>),
     #[error("there is no such {0}")]
@@ -84,7 +87,7 @@ pub(crate) enum ApiError {
     KeyReused,
     #[error("{0}")]
     LimitReached(Reached),
-    #[error("too much is being submitted at once; try again")]
+    #[error("too much is being asked for at once; try again")]
     Busy,
     #[error("the server's disk is full: nothing was accepted or changed")]
     NoSpace,
@@ -108,6 +111,7 @@ impl ApiError {
             Self::BadToken => (StatusCode::UNAUTHORIZED, "token_invalid"),
             Self::IssuerUnreachable => (StatusCode::SERVICE_UNAVAILABLE, "issuer_unreachable"),
             Self::NotLetIn => (StatusCode::UNAUTHORIZED, "sign_in_failed"),
+            Self::TooManyAttempts(_) => (StatusCode::TOO_MANY_REQUESTS, "too_many_attempts"),
             Self::Forbidden(..) => (StatusCode::FORBIDDEN, "scope_missing"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
@@ -140,11 +144,14 @@ impl ApiError {
                 Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))
             }
             Self::BadToken => {
-                Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\"")))
+                // The same words whatever is wrong with it: a reason would help only who forges.
+                let value = "Bearer error=\"invalid_token\", error_description=\"the token is not valid here, or has expired\"";
+                Some((header::WWW_AUTHENTICATE, HeaderValue::from_static(value)))
             }
             // Without one, waiting would not help.
             Self::LimitReached(reached) => Some((header::RETRY_AFTER, reached.retry_after?.into())),
             Self::TooSlow => Some((header::CONNECTION, HeaderValue::from_static("close"))),
+            Self::TooManyAttempts(wait) => Some((header::RETRY_AFTER, whole_seconds(*wait).into())),
             Self::Busy => Some((header::RETRY_AFTER, HeaderValue::from_static("1"))),
             Self::IssuerUnreachable => Some((header::RETRY_AFTER, HeaderValue::from_static("30"))),
             // Somebody has to make room first.
@@ -287,6 +294,11 @@ impl From<std::io::Error> for ApiError {
         }
         Self::Internal(error.into())
     }
+}
+
+/// Rounded up: who waits as long as they are told is not told again.
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
 fn is_full(error: &std::io::Error) -> bool {

@@ -161,7 +161,12 @@ impl FromRequestParts<Api> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        let value = parts.headers.get(header::AUTHORIZATION).ok_or(ApiError::NoToken)?;
+        let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
+        let value = values.next().ok_or(ApiError::NoToken)?;
+        if values.next().is_some() {
+            // A proxy before us may have looked at the other one.
+            return Err(ApiError::BadToken);
+        }
         let (scheme, token) =
             value.to_str().ok().and_then(|value| value.split_once(' ')).ok_or(ApiError::BadToken)?;
         if !scheme.eq_ignore_ascii_case("bearer") {

@@ -11,6 +11,7 @@ mod encryption;
 mod faults;
 mod hardening;
 mod identity;
+mod issuers;
 mod limits;
 mod malformed;
 mod order;

@@ -3,12 +3,15 @@
 use std::path::Path;
 use std::time::Duration;
 
+use lastframe_core::accounts::{Accounts as _, Scopes, Session};
 use lastframe_core::ports::{ControlError, Directory as _, Filter, Queue as _, QueueError, Redrive};
 use lastframe_core::request::QueueOptions;
 use lastframe_core::{Failure, Outcome, Status};
 use lastframe_store::{Keys, Store};
 
-use crate::library::{checked, claim, copied, flip, open, open_with, render, site, submit, tenant};
+use crate::library::{
+    checked, claim, copied, flip, later, open, open_with, render, site, submit, tenant, token, user,
+};
 /// Flips a bit in the middle of what must be written exactly once.
 fn flip_where(file: &Path, find: &str) {
     let bytes = std::fs::read(file).unwrap();
@@ -144,4 +147,30 @@ async fn a_render_that_ended_because_its_record_was_damaged_is_not_retried() {
     claim(&store).await.unwrap();
     assert_eq!(store.get(ids[0]).await.unwrap().unwrap().status, Status::Failed);
     assert!(matches!(store.retry(ids[0]).await, Err(ControlError::Queue(QueueError::Damaged { .. }))));
+}
+
+#[tokio::test]
+async fn nobody_is_let_in_by_a_damaged_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await.unwrap();
+    store.add_user(user("ann"), "$phc".into()).await.unwrap();
+    store.add_token(token("ann"), [2; 32]).await.unwrap();
+    let session = Session { id: "s".into(), user: "u-ann".into(), expires_at: later() };
+    assert!(store.start_session(session, [1; 32], "$phc".into()).await.unwrap());
+    drop(store);
+    for record in ["annrenders:read renders:write$phc", "ci of annannrenders", "su-ann"] {
+        flip_where(&folder.path().join(Store::FILE), record);
+    }
+    let store = open(folder.path()).await.unwrap();
+    assert!(matches!(store.user("u-ann").await, Err(QueueError::Damaged { .. })));
+    assert!(matches!(store.user_by_email("ann@example.com").await, Err(QueueError::Damaged { .. })));
+    assert!(matches!(store.token("t-ann").await, Err(QueueError::Damaged { .. })));
+    let renewed = store.renew_session("s", [1; 32], [2; 32], later()).await;
+    assert!(matches!(renewed, Err(QueueError::Damaged { .. })), "{renewed:?}");
+    // And nothing gives the damage a checksum that fits.
+    let promoted = store.change_user("ann@example.com", Some(Scopes::ALL), None).await;
+    assert!(matches!(promoted, Err(QueueError::Damaged { .. })), "{promoted:?}");
+    assert!(matches!(store.revoke_token("t-ann").await, Err(QueueError::Damaged { .. })));
+    let problems = checked(folder.path()).unwrap().problems;
+    assert_eq!(problems.iter().filter(|problem| problem.starts_with("damaged: ")).count(), 3, "{problems:?}");
 }

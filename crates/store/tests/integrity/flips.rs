@@ -5,7 +5,9 @@ use std::path::Path;
 use lastframe_core::RenderId;
 use lastframe_store::Store;
 
-use crate::library::{Answers, WAITING, ask, checked, copied, everything, fill, flip, open, wal};
+use crate::library::{
+    Answers, WAITING, ask, ask_accounts, checked, copied, everything, fill, fill_accounts, flip, open, wal,
+};
 
 /// Flips that are tried in each file. All of them would take an hour.
 const TRIED: usize = 250;
@@ -76,6 +78,39 @@ async fn in_the_database_it_is_never_read_as_truth_and_a_check_finds_what_it_did
         }
     }
     assert!(refused > 0 && wrong > 0, "{refused} refused, {wrong} answers not given: the flips did nothing");
+}
+
+#[tokio::test]
+async fn among_people_and_tokens_it_is_never_read_as_truth() {
+    let origin = tempfile::tempdir().unwrap();
+    let store = open(origin.path()).await.unwrap();
+    fill_accounts(&store).await;
+    let truth = ask_accounts(&store).await;
+    assert!(truth.values().all(|answer| answer.as_ref().is_ok_and(|answer| answer != "None")), "{truth:?}");
+    drop(store);
+    let file = origin.path().join(Store::FILE);
+    let bytes = std::fs::read(&file).unwrap();
+    // Where the records are that name somebody: most of the file is something else.
+    let named = (0..bytes.len() - 3).filter(|at| {
+        b"ann bob cid hal".split(|byte| *byte == b' ').any(|name| bytes[*at..].starts_with(name))
+    });
+    let mut rng = fastrand::Rng::with_seed(14);
+    let mut wrong = 0;
+    for at in named {
+        let bit = (at + rng.usize(0..64)).min(bytes.len() - 1) * 8 + rng.usize(0..8);
+        let folder = copied(origin.path());
+        flip(&folder.path().join(Store::FILE), bit);
+        let noticed = is_noticed(folder.path());
+        let Ok(store) = open(folder.path()).await else { continue };
+        for (question, answer) in ask_accounts(&store).await {
+            if answer != truth[&question] {
+                assert!(answer.is_err() || answer == Ok("None".into()), "bit {bit}: {question}: {answer:?}");
+                assert!(noticed, "bit {bit}: {question} cannot be answered, and no check says why");
+                wrong += 1;
+            }
+        }
+    }
+    assert!(wrong > 20, "{wrong} answers not given: the flips did nothing");
 }
 
 /// What a process that was killed has left.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lastframe_core::accounts::{Accounts as _, ApiToken, Renewal, Scopes, Session, User};
 pub(crate) use lastframe_core::conformance::succeeded;
 use lastframe_core::ports::{
     Directory as _, Filter, IdempotencyKey, NewRender, Pausable, Queue as _, QueueError,
@@ -84,6 +85,38 @@ pub(crate) async fn claim(store: &Store) -> Option<Lease> {
     store.claim("worker", Duration::ZERO).await.unwrap()
 }
 
+/// People whose records fill some pages.
+const NAMES: [&str; 8] = ["ann", "bob", "cid", "dan", "eve", "fay", "gus", "hal"];
+/// The PHC string of everybody's password.
+const PHC: &str = "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$aGFzaA";
+
+pub(crate) fn user(name: &str) -> User {
+    User {
+        id: format!("u-{name}"),
+        email: format!("{name}@example.com"),
+        tenant: tenant(name),
+        scopes: Scopes::USUAL,
+        disabled: false,
+        created_at: "2026-03-01T12:00:00Z".parse().unwrap(),
+    }
+}
+
+pub(crate) fn token(name: &str) -> ApiToken {
+    ApiToken {
+        id: format!("t-{name}"),
+        name: format!("ci of {name}"),
+        tenant: tenant(name),
+        scopes: Scopes::USUAL,
+        created_at: "2026-03-01T12:00:00Z".parse().unwrap(),
+        expires_at: None,
+        revoked_at: None,
+    }
+}
+
+pub(crate) fn later() -> jiff::Timestamp {
+    "2027-03-01T12:00:00Z".parse().unwrap()
+}
+
 /// Fills a store with renders in every state that a stopped one can have, in groups that wait, are paused and held.
 pub(crate) async fn fill(store: &Store) {
     for name in ["ann", "bob"] {
@@ -106,17 +139,27 @@ pub(crate) async fn fill(store: &Store) {
     }
 }
 
+/// Fills a store with people, who are signed in, and tokens of programs.
+pub(crate) async fn fill_accounts(store: &Store) {
+    for name in NAMES {
+        store.add_user(user(name), PHC.into()).await.unwrap();
+        let session = Session { id: name.into(), user: format!("u-{name}"), expires_at: later() };
+        assert!(store.start_session(session, [1; 32], PHC.into()).await.unwrap());
+        store.add_token(token(name), [2; 32]).await.unwrap();
+    }
+}
+
 /// What a store answers, by question. An answer is what was written, or that it cannot be given.
 pub(crate) type Answers = BTreeMap<String, Result<String, String>>;
 
 /// What begins the question how many wait in a group.
 pub(crate) const WAITING: &str = "waiting in ";
+fn answer<T: std::fmt::Debug>(answer: Result<T, QueueError>) -> Result<String, String> {
+    answer.map(|answer| format!("{answer:?}")).map_err(|error| error.to_string())
+}
 
 /// Asks a store for everything about these renders.
 pub(crate) async fn ask(store: &Store, renders: &[RenderId]) -> Answers {
-    fn answer<T: std::fmt::Debug>(answer: Result<T, QueueError>) -> Result<String, String> {
-        answer.map(|answer| format!("{answer:?}")).map_err(|error| error.to_string())
-    }
     let mut answers = Answers::new();
     for id in renders {
         answers.insert(format!("render {id}"), answer(store.get(*id).await));
@@ -137,6 +180,22 @@ pub(crate) async fn ask(store: &Store, renders: &[RenderId]) -> Answers {
             found.as_mut().ok().and_then(Option::as_mut).map(|group| std::mem::take(&mut group.queued));
         answers.insert(format!("group {group}"), answer(found));
         answers.insert(format!("{WAITING}{group}"), answer(Ok(queued)));
+    }
+    answers
+}
+
+/// Asks a store for everything about the people and tokens of [`fill_accounts`].
+pub(crate) async fn ask_accounts(store: &Store) -> Answers {
+    let mut answers = Answers::new();
+    for name in NAMES {
+        answers.insert(format!("user {name}"), answer(store.user(&format!("u-{name}")).await));
+        let found = store.user_by_email(&format!("{name}@example.com")).await;
+        answers.insert(format!("address of {name}"), answer(found));
+        answers.insert(format!("token {name}"), answer(store.token(&format!("t-{name}")).await));
+        // By the secret that it has, so that it is as it was.
+        let session = store.renew_session(name, [1; 32], [1; 32], later()).await;
+        let session = session.map(|found| Some(found).filter(|found| *found != Renewal::Unknown));
+        answers.insert(format!("session {name}"), answer(session));
     }
     answers
 }

@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use lastframe_core::conformance::Subject;
 use lastframe_core::ports::{
-    Capabilities, Changes, ControlError, Directory, Filter, Group, IdempotencyKey, LeaseError, NewRender,
-    Overview, Pausable, Position, Queue, QueueError, Redrive, Redriven, SteerError, SubmitError, Submitted,
-    Tenant,
+    Accounts, Capabilities, Changes, ControlError, Directory, Filter, Group, IdempotencyKey, LeaseError,
+    NewRender, Overview, Pausable, Position, Queue, QueueError, Redrive, Redriven, SteerError, SubmitError,
+    Submitted, Tenant,
 };
 use lastframe_core::{
     Attempt, Checkpoint, Clock as _, Extended, HandBack, Lease, LeaseToken, Limits, ManualClock, Outcome,
@@ -49,6 +49,10 @@ impl Subject for Modest {
 
     fn directory(&self) -> &(dyn Directory + 'static) {
         self.behind.directory()
+    }
+
+    fn accounts(&self) -> &(dyn Accounts + 'static) {
+        self.behind.accounts()
     }
 }
 

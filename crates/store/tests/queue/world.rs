@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lastframe_core::conformance::{self, LEASE, RETRY, Subject};
-use lastframe_core::ports::{Directory, Queue};
+use lastframe_core::ports::{Accounts, Directory, Queue};
 use lastframe_core::{Limits, ManualClock};
 use lastframe_store::{Key, Keys, Options, Store};
 use rusqlite::Connection;
@@ -82,6 +82,10 @@ impl Subject for Sqlite {
     }
 
     fn directory(&self) -> &(dyn Directory + 'static) {
+        self.store()
+    }
+
+    fn accounts(&self) -> &(dyn Accounts + 'static) {
         self.store()
     }
 }
