@@ -231,6 +231,7 @@ contract! {
         one_that_holds_its_group_is_left
         a_key_is_free_when_its_render_is_forgotten
         a_site_whose_renders_are_forgotten_can_be_removed
+        an_output_that_is_not_kept_is_due_in_its_time_until_it_is_deleted
     }
     views {
         tenants_are_told_by_name_with_what_they_get

@@ -8,7 +8,9 @@ pub mod capabilities;
 pub mod clock;
 #[cfg(feature = "test-util")]
 pub mod conformance;
+pub mod disposition;
 pub mod lease;
+pub mod percent;
 pub mod ports;
 pub mod props;
 pub mod render;
@@ -19,6 +21,7 @@ pub mod verify;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use lease::{Checkpoint, Extended, HandBack, Lease, LeaseToken, Outcome, RetryPolicy};
 pub use render::{
-    Attempt, Blocked, Event, Failure, Kind, Output, Phase, Progress, Render, RenderId, Status, TenantId,
+    Attempt, Blocked, Deletion, Event, Failure, Kind, Output, Phase, Progress, Render, RenderId, Status,
+    TenantId,
 };
 pub use request::{FieldError, OnFailure, RenderRequest};

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures_util::future::OptionFuture;
 use lastframe_core::{Clock, ports};
 use lastframe_store::Store;
 use lastframe_worker::local::{self, LocalRenderer};
@@ -19,9 +18,11 @@ use crate::config::Config;
 use crate::data::DataFolder;
 use crate::http::{self, Api};
 use crate::identity::Identity;
-use crate::outputs::LocalOutputs;
+use crate::links::Links;
+use crate::outputs::Places;
 use crate::retention::Retention;
 use crate::sites::Sites;
+use crate::space::Space;
 
 /// How often the queue is asked what time has brought about.
 const SWEEP: Duration = Duration::from_millis(200);
@@ -59,7 +60,11 @@ impl App {
         let identity = Arc::new(Identity::open(&folder, clock.now())?);
         let options = lastframe_store::Options { lease: config.lease, retry: config.retry, seed: None };
         let store = Arc::new(Store::open(folder.path(), Arc::clone(&clock), options).await?);
-        let outputs = Arc::new(LocalOutputs::new(folder.join("outputs")));
+        let outputs = Arc::new(Places::open(folder.join("outputs"), &config.storage)?);
+        match outputs.probe().await {
+            Err(unfit) if unfit.may_pass() => tracing::warn!("{unfit}; what is rendered will wait for it"),
+            probed => probed?,
+        }
         let logs = Logs::new(folder.join("logs"), Arc::clone(&clock));
         let renderer = LocalRenderer::new(renderer_options(&config, &folder)?, logs.clone());
         let renderer =
@@ -77,6 +82,8 @@ impl App {
         let address = listener.local_addr()?;
         let shutdown = Shutdown::default();
         let (stopping, close) = (CancellationToken::new(), CancellationToken::new());
+        let public_url: Arc<str> =
+            config.public_url.clone().unwrap_or_else(|| format!("http://{address}")).into();
         let api = Api {
             queue: Arc::clone(&store) as Arc<dyn ports::Queue>,
             directory: Arc::clone(&store) as Arc<dyn ports::Directory>,
@@ -85,7 +92,13 @@ impl App {
             sites,
             identity,
             clock: Arc::clone(&clock),
-            public_url: config.public_url.clone().unwrap_or_else(|| format!("http://{address}")).into(),
+            links: Links::open(&folder, Arc::clone(&public_url))?,
+            space: Arc::new(Space::new(
+                folder.path().to_owned(),
+                config.storage.min_free,
+                Arc::clone(&clock),
+            )),
+            public_url,
             config: Arc::clone(&config),
             stopping: stopping.clone(),
         };
@@ -107,19 +120,18 @@ impl App {
                 concurrency: config.concurrency,
                 timeout: config.timeout,
                 heartbeat: (config.lease / 6).min(Duration::from_secs(1)),
+                patience: config.storage.patience,
                 grace: config.grace,
             },
         });
         let worker = tokio::spawn(worker.run(shutdown.clone()));
         let swept = Arc::clone(&outputs);
-        let retention = config.retention.map(|keep| {
-            let queue = Arc::clone(&store) as Arc<dyn ports::Queue>;
-            Retention { queue, outputs, logs, clock, keep }.run(close.clone())
-        });
+        let queue = Arc::clone(&store) as Arc<dyn ports::Queue>;
+        let retention = Retention { queue, outputs, logs, clock, keep: config.retention }.run(close.clone());
         let leftovers = sweep_outputs(swept, Arc::clone(&store), close.clone());
         let sweeps = keep_house(store, Arc::clone(&renderer), close.clone());
         let housekeeping = tokio::spawn(async {
-            tokio::join!(leftovers, sweeps, OptionFuture::from(retention));
+            tokio::join!(leftovers, sweeps, retention);
         });
         folder.announce(address)?;
         let data = folder.path().to_owned();
@@ -176,7 +188,7 @@ fn renderer_options(config: &Config, folder: &DataFolder) -> anyhow::Result<loca
 }
 
 /// Removes what earlier processes left among the outputs, unless told to stop; a million of them take their time.
-async fn sweep_outputs(outputs: Arc<LocalOutputs>, store: Arc<Store>, close: CancellationToken) {
+async fn sweep_outputs(outputs: Arc<Places>, store: Arc<Store>, close: CancellationToken) {
     tokio::select! {
         () = close.cancelled() => {}
         swept = outputs.sweep(store.as_ref()) => match swept {

@@ -3,6 +3,8 @@
 //! The file is `lastframe.toml` in the data folder, or what `--config` names. Unknown keys are refused: a misspelt
 //! limit must not be silently no limit.
 
+mod storage;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,6 +13,9 @@ use anyhow::Context as _;
 use clap::Args;
 use jiff::SpanRelativeTo;
 use serde::Deserialize;
+
+pub use self::storage::{LinkLives, Place, Storage};
+use self::storage::{LinksSection, StorageSection};
 
 /// What `serve` can be told on the command line or by environment.
 #[derive(Args, Clone, Debug, Default)]
@@ -49,6 +54,8 @@ struct File {
     render: RenderSection,
     queue: QueueSection,
     enqueue: EnqueueSection,
+    storage: StorageSection,
+    links: LinksSection,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -124,6 +131,10 @@ pub struct Config {
     pub retry: lastframe_core::RetryPolicy,
     /// How long a render is kept once it has ended; for ever when absent.
     pub retention: Option<Duration>,
+    /// Where outputs go.
+    pub storage: Storage,
+    /// How long links to outputs are good.
+    pub links: LinkLives,
     /// The site that `/enqueue` renders when a body names none.
     pub enqueue_site: String,
     /// The composition that `/enqueue` renders when a body names none.
@@ -192,11 +203,21 @@ impl Config {
                 max_lost: file.queue.max_lost.unwrap_or(usual.max_lost),
             },
             retention: file.queue.retention,
+            storage: file.storage.read()?,
+            links: file.links.read()?,
             enqueue_site: file.enqueue.site.unwrap_or_else(|| "remotion-app".into()),
             enqueue_composition: file.enqueue.composition.unwrap_or_else(|| "main".into()),
             data,
         })
     }
+}
+
+/// Where outputs go, according to the file, for commands on a data folder.
+///
+/// # Errors
+/// When the file cannot be read, or says something that cannot be.
+pub(crate) fn storage(config: Option<&Path>, data: &Path) -> anyhow::Result<Storage> {
+    read(config, data)?.storage.read()
 }
 
 /// The data folder when nobody names one.
@@ -240,7 +261,7 @@ fn on_path(name: &str) -> Option<PathBuf> {
 }
 
 /// Reads a time with its unit: `30s`, `5m`, `1h 30m`, `30d`. A day has 24 hours.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let span =
         text.parse::<jiff::Span>().and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()));
     let span = span.map_err(|_| format!("`{text}` is not a time such as 30s, 5m, 1h or 30d"))?;

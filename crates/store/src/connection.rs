@@ -10,8 +10,11 @@ use crate::integrity;
 use crate::mark::{Mark, Reached};
 
 /// Each step's SQL; a database is at the version of the number of steps it has taken. Released steps never change.
-const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/0001_queue.sql"), include_str!("migrations/0002_integrity.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_queue.sql"),
+    include_str!("migrations/0002_integrity.sql"),
+    include_str!("migrations/0003_deletion.sql"),
+];
 
 /// Why the store cannot be opened.
 #[derive(Debug, thiserror::Error)]

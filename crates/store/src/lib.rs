@@ -361,6 +361,15 @@ impl Queue for Store {
         self.readers.run(move |db| read::ended_before(db, time, limit).map_err(storage)).await
     }
 
+    async fn outputs_due(&self, time: jiff::Timestamp, limit: u32) -> Result<Vec<Render>, QueueError> {
+        let time = time.as_millisecond();
+        self.readers.run(move |db| read::outputs_due(db, time, limit).map_err(storage)).await
+    }
+
+    async fn outputs_deleted(&self, renders: Vec<RenderId>) -> Result<(), QueueError> {
+        self.writer.run(move |tx| control::outputs_deleted(tx, &renders)).await
+    }
+
     async fn forget(&self, renders: Vec<RenderId>) -> Result<usize, QueueError> {
         self.writer.run(move |tx| control::forget(tx, &renders)).await
     }

@@ -67,6 +67,8 @@ enum Command {
     /// Say what tenants get of the machine
     #[command(subcommand, after_help = queue::TENANT_EXAMPLES)]
     Tenant(queue::Tenant),
+    /// Print a link to the output of a render, for those who have no token
+    Link(renders::Link),
     /// Print what the attempts of a render said
     Logs(renders::Logs),
     /// Look for damage in the data folder
@@ -149,6 +151,7 @@ pub fn main() -> ExitCode {
             Command::Queue(queue) => queue.run().await,
             Command::Group(group) => group.run().await,
             Command::Tenant(tenant) => tenant.run().await,
+            Command::Link(link) => link.run().await,
             Command::Logs(logs) => logs.run().await,
             Command::Check(check) => check.run().await,
             Command::Backup(backup) => backup.run().await,

@@ -4,7 +4,9 @@ mod control;
 mod error;
 mod events;
 mod health;
+mod links;
 mod output;
+mod range;
 mod renders;
 mod sites;
 mod submit;
@@ -34,10 +36,13 @@ use utoipa_axum::routes;
 
 use crate::config::Config;
 use crate::identity::{Caller, Identity, Scope};
+use crate::links::Links;
 use crate::sites::Sites;
+use crate::space::Space;
 
 pub(crate) use self::control::{GroupView, QueueView, RedriveRequest, Redriven};
 pub(crate) use self::error::{ApiError, Problem};
+pub(crate) use self::links::LinkView;
 pub(crate) use self::tenants::{Settings, TenantView, Tenants};
 pub(crate) use self::view::{Accepted, RenderPage, RenderView};
 
@@ -47,6 +52,8 @@ pub(crate) struct Api {
     pub(crate) queue: Arc<dyn Queue>,
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) outputs: Arc<dyn Outputs>,
+    pub(crate) links: Links,
+    pub(crate) space: Arc<Space>,
     pub(crate) logs: Logs,
     pub(crate) sites: Sites,
     pub(crate) identity: Arc<Identity>,
@@ -107,6 +114,8 @@ pub(crate) fn router(api: Api) -> Router {
         .routes(routes!(events::events))
         .routes(routes!(output::output))
         .routes(routes!(output::log))
+        .routes(routes!(links::make))
+        .routes(routes!(links::follow))
         .routes(routes!(sites::list))
         .routes(routes!(sites::get, sites::remove))
         .routes(routes!(sites::add_version))
@@ -126,7 +135,7 @@ pub(crate) fn router(api: Api) -> Router {
             ApiError::Internal(anyhow::anyhow!("a handler panicked")).into_response()
         }))
         .layer(TraceLayer::new_for_http().make_span_with(|request: &Request| {
-            // The path alone: a query may one day carry a signature.
+            // The path alone: the query of a link carries its signature.
             tracing::info_span!("http.request", method = %request.method(), path = request.uri().path())
         }))
         .with_state(api)
