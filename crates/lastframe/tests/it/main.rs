@@ -9,6 +9,8 @@ mod database;
 mod demo;
 mod faults;
 mod order;
+mod s3;
 mod server;
 mod shutdown;
 mod sidecar;
+mod storage;

@@ -71,7 +71,7 @@ impl Server {
                 if let (Ok(url), Ok(token)) =
                     (std::fs::read_to_string(&address), std::fs::read_to_string(&token))
                     && client()
-                        .get(format!("{url}/readyz"))
+                        .get(format!("{url}/healthz"))
                         .send()
                         .await
                         .is_ok_and(|answer| answer.status() == 200)
