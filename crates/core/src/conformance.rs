@@ -266,6 +266,7 @@ contract! {
         a_site_that_a_render_still_needs_is_not_removed
         another_tenants_render_of_a_site_of_the_same_name_does_not_keep_it
         a_version_that_another_site_uses_is_not_told_as_unused
+        a_version_that_nothing_needs_any_more_is_forgotten
     }
     capabilities {
         pauses_are_refused_where_there_are_none

@@ -409,6 +409,10 @@ pub trait Directory: std::fmt::Debug + Send + Sync {
 
     /// Forgets the site, unless a render still needs it. Returns the versions that no site uses any more.
     async fn remove_site(&self, tenant: &TenantId, name: &str) -> Result<Vec<String>, RemoveSiteError>;
+
+    /// Forgets versions for which no name stands any more, and which no render needs or would need if it were retried.
+    /// Returns those of them that no site uses any more.
+    async fn prune_sites(&self) -> Result<Vec<String>, QueueError>;
 }
 
 /// The bytes of an output, as they come.

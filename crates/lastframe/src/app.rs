@@ -28,6 +28,8 @@ use crate::space::Space;
 const SWEEP: Duration = Duration::from_millis(200);
 /// How often warm browsers are looked at.
 const STOP_IDLE: Duration = Duration::from_secs(30);
+/// How often bundles are looked for that nothing needs any more.
+const PRUNE: Duration = Duration::from_secs(60 * 60);
 /// How long connections may go on once everything else has stopped.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
@@ -89,7 +91,7 @@ impl App {
             directory: Arc::clone(&store) as Arc<dyn ports::Directory>,
             outputs: Arc::clone(&outputs) as Arc<dyn ports::Outputs>,
             logs: logs.clone(),
-            sites,
+            sites: sites.clone(),
             identity,
             clock: Arc::clone(&clock),
             links: Links::open(&folder, Arc::clone(&public_url))?,
@@ -128,10 +130,11 @@ impl App {
         let swept = Arc::clone(&outputs);
         let queue = Arc::clone(&store) as Arc<dyn ports::Queue>;
         let retention = Retention { queue, outputs, logs, clock, keep: config.retention }.run(close.clone());
+        let pruning = prune_sites(Arc::clone(&store), sites, close.clone());
         let leftovers = sweep_outputs(swept, Arc::clone(&store), close.clone());
         let sweeps = keep_house(store, Arc::clone(&renderer), close.clone());
         let housekeeping = tokio::spawn(async {
-            tokio::join!(leftovers, sweeps, retention);
+            tokio::join!(leftovers, pruning, sweeps, retention);
         });
         folder.announce(address)?;
         let data = folder.path().to_owned();
@@ -196,6 +199,33 @@ async fn sweep_outputs(outputs: Arc<Places>, store: Arc<Store>, close: Cancellat
             Ok(files) => tracing::info!(files, "removed what attempts had left that did not finish"),
             Err(error) => tracing::error!(%error, "cannot sweep the outputs; the next start tries again"),
         },
+    }
+}
+
+/// Removes bundles that no site stands for and no render needs, until told to stop.
+async fn prune_sites(store: Arc<Store>, sites: Sites, close: CancellationToken) {
+    let mut every = tokio::time::interval(PRUNE);
+    loop {
+        tokio::select! {
+            () = close.cancelled() => return,
+            _ = every.tick() => {}
+        }
+        let _changing = sites.changing().await;
+        match ports::Directory::prune_sites(store.as_ref()).await {
+            Ok(versions) if versions.is_empty() => {}
+            Ok(versions) => match sites.remove(&versions).await {
+                Ok(()) => tracing::info!(?versions, "removed bundles that nothing needs any more"),
+                Err(error) => {
+                    tracing::error!(%error, ?versions, "cannot remove bundles that nothing needs any more");
+                }
+            },
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot look for bundles that nothing needs"
+                );
+            }
+        }
     }
 }
 

@@ -438,6 +438,15 @@ impl Directory for Store {
         let (tenant, name) = (tenant.clone(), name.to_owned());
         self.writer.run(move |tx| site::remove(tx, &tenant, &name)).await
     }
+
+    async fn prune_sites(&self) -> Result<Vec<String>, QueueError> {
+        // Looked for on a reader: it may take a while, and nobody's writes should wait for it.
+        let unneeded = self.readers.run(site::unneeded).await?;
+        if unneeded.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.writer.run(move |tx| site::prune(tx, &unneeded)).await
+    }
 }
 
 /// Connections that only read, lent out one question at a time.

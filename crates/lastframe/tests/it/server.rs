@@ -86,11 +86,32 @@ impl Server {
     }
 
     pub(crate) async fn add_site(&self, name: &str) {
+        self.upload(name, bundle().to_vec()).await;
+    }
+
+    /// Another version of the test site, which shows the same.
+    pub(crate) async fn add_changed_site(&self, name: &str) {
+        let folder = tempfile::tempdir().unwrap();
+        let tar = |arguments: &[&str], file: Option<&Path>| {
+            let mut tar = Command::new("tar");
+            tar.arg("-C").arg(folder.path()).args(arguments).args(file);
+            let output = tar.output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            output.stdout
+        };
+        let packed = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&packed, bundle()).unwrap();
+        tar(&["-xzf"], Some(packed.path()));
+        std::fs::write(folder.path().join("changed.txt"), "changed").unwrap();
+        self.upload(name, tar(&["-cz", "."], None)).await;
+    }
+
+    async fn upload(&self, name: &str, bundle: Vec<u8>) {
         let renderer = project().join("node_modules/@remotion/renderer");
         let answer = self
             .request(Method::POST, &format!("/v1/sites/{name}/versions"))
             .query(&[("renderer", renderer.to_str().unwrap())])
-            .body(bundle().to_vec())
+            .body(bundle)
             .send()
             .await
             .unwrap();

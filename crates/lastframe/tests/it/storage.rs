@@ -13,6 +13,16 @@ fn large() -> Value {
     json!({"codec": "wav", "sampleRate": 192_000, "forceDurationInFrames": 450})
 }
 
+/// Asks again and again: what the server does by itself, it does not tell a test.
+async fn until(condition: impl AsyncFn() -> bool) {
+    let come = async {
+        while !condition().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), come).await.expect("it comes about");
+}
+
 async fn fetch(url: &str) -> Response {
     client().get(url).send().await.unwrap()
 }
@@ -210,7 +220,7 @@ async fn a_server_killed_while_it_uploads_leaves_one_whole_output_in_the_end() {
     s3.put("videos/00000000-0000-7000-8000-000000000000/1.mp4", "of a render that nobody knows").await;
     s3.put("elsewhere/1.mp4", "somebody's").await;
     let server = server.reconfigured(&s3.config("")).await;
-    while s3.objects().await.len() > 3 {}
+    until(async || s3.objects().await.len() == 3).await;
     for kept in ["videos/00000000-0000-7000-8000-000000000000/1.mp4", "elsewhere/1.mp4"] {
         assert!(s3.objects().await.contains(&kept.to_owned()), "{kept}");
         s3.remove(kept).await;
@@ -321,13 +331,8 @@ async fn a_link_needs_no_token_and_stands_for_one_output_and_one_time() {
     }
     let short = link(&server, &id, json!({"expiresInSeconds": 1})).await;
     // The server's clock is the system's: only time passing ends a link.
-    let expired = loop {
-        let answer = fetch(&short).await;
-        if answer.status() != 200 {
-            break answer;
-        }
-    };
-    assert_eq!(problem(expired).await, (410, json!("link_expired")));
+    until(async || fetch(&short).await.status() != 200).await;
+    assert_eq!(problem(fetch(&short).await).await, (410, json!("link_expired")));
     assert!(!server.log().contains("signature="), "a link is as good as a token, and not for the log");
 
     for (asked, pointer) in [
@@ -364,4 +369,24 @@ async fn without_room_on_the_disk_no_render_is_accepted_and_those_that_were_go_o
         (503, json!("low disk"))
     );
     server.succeeded(&id).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_goes_when_no_site_stands_for_it_and_no_render_needs_it() {
+    let server = Server::start().await;
+    let bundles = |server: &Server| std::fs::read_dir(server.data.path().join("sites")).unwrap().count();
+    let id = server.submit("tiny", json!({"queue": {"runAt": "2999-01-01T00:00:00Z"}})).await;
+    server.add_changed_site("test").await;
+    let config = "[render]\nconcurrency = 2";
+    let server = server.reconfigured(config).await;
+    server.succeeded(&server.submit("tiny", json!({})).await).await;
+    assert_eq!(bundles(&server), 2, "one is waited for");
+    server.post(&format!("/v1/renders/{id}/cancel"), &json!({})).await;
+    // A cancelled render may be retried; one that succeeded never is.
+    server.post(&format!("/v1/renders/{id}/retry"), &json!({})).await;
+    server.succeeded(&id).await;
+    let server = server.reconfigured(config).await;
+    until(async || bundles(&server) == 1).await;
+    server.succeeded(&server.submit("tiny", json!({})).await).await;
+    assert_eq!(run(&server, &["check"]).0, 0);
 }
