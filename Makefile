@@ -17,6 +17,7 @@ lint: setup ## Formatting, lints, documentation, types, licences
 	@scripts/lint
 
 test: setup ## Everything that must hold, with a real browser
+	@scripts/setup tests
 	@scripts/test
 
 soak: ## Kill the queue, fail its disk and cut its power for SOAK_MINUTES (10), from SOAK_SEED

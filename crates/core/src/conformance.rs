@@ -249,6 +249,7 @@ contract! {
         one_that_holds_its_group_is_left
         a_key_is_free_when_its_render_is_forgotten
         a_site_whose_renders_are_forgotten_can_be_removed
+        an_output_that_is_not_kept_is_due_in_its_time_until_it_is_deleted
     }
     views {
         tenants_are_told_by_name_with_what_they_get
@@ -283,6 +284,7 @@ contract! {
         a_site_that_a_render_still_needs_is_not_removed
         another_tenants_render_of_a_site_of_the_same_name_does_not_keep_it
         a_version_that_another_site_uses_is_not_told_as_unused
+        a_version_that_nothing_needs_any_more_is_forgotten
     }
     accounts {
         a_person_is_there_as_they_were_after_a_restart

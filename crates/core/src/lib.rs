@@ -9,8 +9,10 @@ pub mod capabilities;
 pub mod clock;
 #[cfg(feature = "test-util")]
 pub mod conformance;
+pub mod disposition;
 pub mod lease;
 pub mod limits;
+pub mod percent;
 pub mod ports;
 pub mod props;
 pub mod render;
@@ -23,6 +25,7 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use lease::{Checkpoint, Extended, HandBack, Lease, LeaseToken, Outcome, RetryPolicy};
 pub use limits::Limits;
 pub use render::{
-    Attempt, Blocked, Event, Failure, Kind, Output, Phase, Progress, Render, RenderId, Status, TenantId,
+    Attempt, Blocked, Deletion, Event, Failure, Kind, Output, Phase, Progress, Render, RenderId, Status,
+    TenantId,
 };
 pub use request::{FieldError, OnFailure, RenderRequest};

@@ -2,11 +2,14 @@
 //!
 //! [`Queue`] is one port because each of its verbs is one transaction: what it promises is true when it returns.
 
+use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_core::Stream;
 use jiff::Timestamp;
 
@@ -337,6 +340,12 @@ pub trait Queue: std::fmt::Debug + Send + Sync {
     /// Terminal renders that ended before that time, the oldest first.
     async fn ended_before(&self, time: Timestamp, limit: u32) -> Result<Vec<Render>, QueueError>;
 
+    /// Renders whose output was to be deleted by that time and is not yet, the longest due first.
+    async fn outputs_due(&self, time: Timestamp, limit: u32) -> Result<Vec<Render>, QueueError>;
+
+    /// Records that the outputs of these renders are deleted; everything else about them stays.
+    async fn outputs_deleted(&self, renders: Vec<RenderId>) -> Result<(), QueueError>;
+
     /// Removes terminal renders with all that is known of them; others are left. Returns how many are gone.
     async fn forget(&self, renders: Vec<RenderId>) -> Result<usize, QueueError>;
 
@@ -395,26 +404,38 @@ pub trait Directory: std::fmt::Debug + Send + Sync {
 
     /// Forgets the site, unless a render still needs it. Returns the versions that no site uses any more.
     async fn remove_site(&self, tenant: &TenantId, name: &str) -> Result<Vec<String>, RemoveSiteError>;
+
+    /// Forgets versions for which no name stands any more, and which no render needs or would need if it were retried.
+    /// Returns those of them that no site uses any more.
+    async fn prune_sites(&self) -> Result<Vec<String>, QueueError>;
 }
 
-/// Where the bytes of an output are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Location {
-    /// A file of this machine.
-    File(PathBuf),
-}
+/// The bytes of an output, as they come.
+pub type OutputBytes = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 
-/// Where outputs live. A key is written once and then only read or deleted.
+/// Where outputs live. A key is written once and then only read or deleted; it says by itself where it lies, so that
+/// what was put in one place is still found when new outputs go to another.
 #[async_trait]
 pub trait Outputs: std::fmt::Debug + Send + Sync {
-    /// Takes the finished file; on disk when it returns. It is not *the* output until the queue says so.
-    async fn put(&self, key: &str, file: &Path) -> std::io::Result<()>;
+    /// The key under which an output of that name, such as `ID/1.mp4`, is put from now on.
+    fn key(&self, name: &str) -> String;
 
-    /// Where the bytes of `key` are; none when there is no such output.
-    async fn locate(&self, key: &str) -> std::io::Result<Option<Location>>;
+    /// Takes the finished file and puts it under `output.key`: whole, and there to stay, when it returns; not there at
+    /// all otherwise. It is not *the* output until the queue says so. `disposition` is what a browser is told to do with
+    /// it. Whoever drops this gives it up.
+    ///
+    /// # Errors
+    /// `PermissionDenied`, `NotFound` and `InvalidInput` will not pass by themselves; anything else may.
+    async fn put(&self, output: &Output, disposition: &str, file: &Path) -> io::Result<()>;
+
+    /// The bytes of `key` in that range; none when there is no such output.
+    async fn read(&self, key: &str, range: Range<u64>) -> io::Result<Option<OutputBytes>>;
+
+    /// A URL where anybody can fetch it for so long, to be told this `disposition`; none where only the server can.
+    async fn link(&self, output: &Output, disposition: &str, valid: Duration) -> io::Result<Option<String>>;
 
     /// Removes what `key` holds, if anything.
-    async fn delete(&self, key: &str) -> std::io::Result<()>;
+    async fn delete(&self, key: &str) -> io::Result<()>;
 }
 
 /// One attempt's work order.

@@ -289,6 +289,33 @@ pub struct ChromiumOptions {
     pub headless: Option<bool>,
 }
 
+words! {
+    /// How long an output is kept after the end of its render.
+    DeleteAfter {
+        /// A day of 24 hours.
+        OneDay = "1-day",
+        /// Three of them.
+        ThreeDays = "3-days",
+        /// Seven of them.
+        SevenDays = "7-days",
+        /// Thirty of them.
+        ThirtyDays = "30-days",
+    }
+}
+
+impl DeleteAfter {
+    /// In days of 24 hours.
+    #[must_use]
+    pub const fn days(self) -> u32 {
+        match self {
+            Self::OneDay => 1,
+            Self::ThreeDays => 3,
+            Self::SevenDays => 7,
+            Self::ThirtyDays => 30,
+        }
+    }
+}
+
 /// What a browser does with the link to the output.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case", rename_all_fields = "camelCase", deny_unknown_fields)]
@@ -432,6 +459,8 @@ request! {
     out_name: String,
     /// What a browser does with the link to the output.
     download_behavior: DownloadBehavior,
+    /// The file is deleted so long after the render's end; its record stays.
+    delete_after: DeleteAfter,
     /// How it is queued.
     queue: QueueOptions,
     /// Answers what would be queued, and queues nothing.
@@ -463,7 +492,6 @@ pub const IGNORED: &[&str] = &[
 /// Options that would change what a person gets and cannot be honoured, each with the reason.
 pub const REFUSED: &[(&str, &str)] = &[
     ("apiKey", "Remotion has replaced it by `licenseKey`"),
-    ("deleteAfter", "how long outputs are kept is the server's to say (`queue.retention`); leave it out"),
     ("notify", "this server sends no mail; follow `/v1/renders/{id}/events` instead"),
     ("quality", "Remotion has replaced it by `jpegQuality`"),
     ("separateAudioTo", "a render has one file; ask for a second one with an audio codec"),
@@ -589,6 +617,7 @@ impl RenderRequest {
             codec: (kind == Kind::Media).then(|| self.codec()),
             out_name: None,
             download_behavior: None,
+            delete_after: None,
             queue: None,
             dry_run: None,
             ..self.clone()
@@ -954,6 +983,7 @@ mod tests {
         for (fields, pointer) in [
             (json!({"crf": "high"}), "/crf"),
             (json!({"codec": "h266"}), "/codec"),
+            (json!({"deleteAfter": "2-days"}), "/deleteAfter"),
             (json!({"colour": "red"}), "/colour"),
             (json!({"queue": {"groop": "a"}}), "/queue/groop"),
             (json!({"queue": {"group": 7}}), "/queue/group"),

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures_util::future::OptionFuture;
 use lastframe_core::{Clock, ports};
 use lastframe_store::Store;
 use lastframe_worker::local::{self, LocalRenderer};
@@ -21,17 +20,21 @@ use crate::data::DataFolder;
 use crate::encryption::Encryption;
 use crate::http::{self, Api};
 use crate::identity::Identity;
+use crate::links::Links;
 use crate::listener;
-use crate::outputs::LocalOutputs;
+use crate::outputs::Places;
 use crate::rate::Rates;
 use crate::retention::Retention;
 use crate::sites::Sites;
+use crate::space::Space;
 use crate::tls::Tls;
 
 /// How often the queue is asked what time has brought about.
 const SWEEP: Duration = Duration::from_millis(200);
 /// How often warm browsers are looked at.
 const STOP_IDLE: Duration = Duration::from_secs(30);
+/// How often bundles are looked for that nothing needs any more.
+const PRUNE: Duration = Duration::from_secs(60 * 60);
 /// How long connections may go on once everything else has stopped.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
@@ -73,7 +76,11 @@ impl App {
         };
         let store = Arc::new(Store::open(folder.path(), Arc::clone(&clock), options).await?);
         let encryption = Arc::new(Encryption::new(Arc::clone(&store), config.encryption.clone()));
-        let outputs = Arc::new(LocalOutputs::new(folder.join("outputs")));
+        let outputs = Arc::new(Places::open(folder.join("outputs"), &config.storage)?);
+        match outputs.probe().await {
+            Err(unfit) if unfit.may_pass() => tracing::warn!("{unfit}; what is rendered will wait for it"),
+            probed => probed?,
+        }
         let logs = Logs::new(folder.join("logs"), Arc::clone(&clock));
         let renderer = LocalRenderer::new(renderer_options(&config, &folder)?, logs.clone());
         let renderer =
@@ -92,7 +99,7 @@ impl App {
             .with_context(|| format!("cannot listen on {}", config.listen))?;
         let address = listener.local_addr()?;
         let url = format!("{}://{address}", if tls.is_some() { "https" } else { "http" });
-        let public_url = config.public_url.clone().unwrap_or_else(|| url.clone());
+        let public_url: Arc<str> = config.public_url.as_ref().unwrap_or(&url).as_str().into();
         let accounts = Arc::clone(&store) as Arc<dyn ports::Accounts>;
         let identity = Identity::open(
             Arc::clone(&folder),
@@ -110,13 +117,19 @@ impl App {
             accounts,
             outputs: Arc::clone(&outputs) as Arc<dyn ports::Outputs>,
             logs: logs.clone(),
-            sites,
+            sites: sites.clone(),
             identity,
             encryption: Arc::clone(&encryption),
             clock: Arc::clone(&clock),
-            public_url: public_url.into(),
             rates: Arc::new(Rates::new(Arc::clone(&clock))),
             audit: audit.clone(),
+            links: Links::open(&folder, Arc::clone(&public_url))?,
+            space: Arc::new(Space::new(
+                folder.path().to_owned(),
+                config.storage.min_free,
+                Arc::clone(&clock),
+            )),
+            public_url,
             config: Arc::clone(&config),
             stopping: stopping.clone(),
         };
@@ -136,22 +149,21 @@ impl App {
                 concurrency: config.concurrency,
                 timeout: config.timeout,
                 heartbeat: (config.lease / 6).min(Duration::from_secs(1)),
+                patience: config.storage.patience,
                 grace: config.grace,
             },
         });
         let worker = tokio::spawn(worker.run(shutdown.clone()));
         let swept = Arc::clone(&outputs);
         let old_audit = audit.clone().forget(config.audit_retention, Arc::clone(&clock), close.clone());
-        let retention = config.retention.map(|keep| {
-            let queue = Arc::clone(&store) as Arc<dyn ports::Queue>;
-            Retention { queue, outputs, logs, clock, keep }.run(close.clone())
-        });
+        let queue = Arc::clone(&store) as Arc<dyn ports::Queue>;
+        let retention = Retention { queue, outputs, logs, clock, keep: config.retention }.run(close.clone());
+        let pruning = prune_sites(Arc::clone(&store), sites, close.clone());
         let leftovers = sweep_outputs(swept, Arc::clone(&store), close.clone());
         let sweeps = keep_house(store, Arc::clone(&renderer), close.clone());
         let closing = close.clone();
         let housekeeping = tokio::spawn(async move {
-            let retention = OptionFuture::from(retention);
-            tokio::join!(leftovers, sweeps, old_audit, retention, encryption.run(closing));
+            tokio::join!(leftovers, pruning, sweeps, retention, old_audit, encryption.run(closing));
         });
         // Under TLS a client wants the name that the certificate is for.
         folder.announce(config.public_url.as_ref().filter(|_| config.tls.is_some()).unwrap_or(&url))?;
@@ -212,7 +224,7 @@ fn renderer_options(config: &Config, folder: &DataFolder) -> anyhow::Result<loca
 }
 
 /// Removes what earlier processes left among the outputs, unless told to stop; a million of them take their time.
-async fn sweep_outputs(outputs: Arc<LocalOutputs>, store: Arc<Store>, close: CancellationToken) {
+async fn sweep_outputs(outputs: Arc<Places>, store: Arc<Store>, close: CancellationToken) {
     tokio::select! {
         () = close.cancelled() => {}
         swept = outputs.sweep(store.as_ref()) => match swept {
@@ -220,6 +232,33 @@ async fn sweep_outputs(outputs: Arc<LocalOutputs>, store: Arc<Store>, close: Can
             Ok(files) => tracing::info!(files, "removed what attempts had left that did not finish"),
             Err(error) => tracing::error!(%error, "cannot sweep the outputs; the next start tries again"),
         },
+    }
+}
+
+/// Removes bundles that no site stands for and no render needs, until told to stop.
+async fn prune_sites(store: Arc<Store>, sites: Sites, close: CancellationToken) {
+    let mut every = tokio::time::interval(PRUNE);
+    loop {
+        tokio::select! {
+            () = close.cancelled() => return,
+            _ = every.tick() => {}
+        }
+        let _changing = sites.changing().await;
+        match ports::Directory::prune_sites(store.as_ref()).await {
+            Ok(versions) if versions.is_empty() => {}
+            Ok(versions) => match sites.remove(&versions).await {
+                Ok(()) => tracing::info!(?versions, "removed bundles that nothing needs any more"),
+                Err(error) => {
+                    tracing::error!(%error, ?versions, "cannot remove bundles that nothing needs any more");
+                }
+            },
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot look for bundles that nothing needs"
+                );
+            }
+        }
     }
 }
 

@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use anyhow::Context as _;
+use reqwest::header::HeaderName;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
-use crate::digest::{self, REPR_DIGEST};
+use crate::digest::{self, REPR_DIGEST, STORED_SHA256};
 use crate::encryption;
 use crate::exit::Exit;
 use crate::http::Problem;
@@ -123,9 +124,10 @@ impl Client {
             .with_context(|| format!("cannot write in {}", folder.display()))?;
         let mut file = tokio::fs::File::from_std(part.reopen()?);
         let mut response = self.send(self.request(Method::GET, path)).await?;
-        let named =
-            response.headers().get(REPR_DIGEST).and_then(|header| digest::find(header.to_str().ok()?));
-        let named = named.map(str::to_owned);
+        let header = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
+        // A storage that the server sends us to has it as metadata.
+        let named = header(REPR_DIGEST).and_then(digest::find).map(str::to_owned);
+        let named = named.or_else(|| header(STORED_SHA256).and_then(digest::of_hex));
         let (mut size, mut hash) = (0, Sha256::new());
         while let Some(chunk) = response.chunk().await.context("the download broke off")? {
             file.write_all(&chunk).await.with_context(|| format!("cannot write {}", to.display()))?;

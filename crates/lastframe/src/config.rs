@@ -4,6 +4,7 @@
 //! limit must not be silently no limit.
 
 mod identity;
+mod storage;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,8 @@ use lastframe_core::{FieldError, Limits};
 use serde::Deserialize;
 
 use self::identity::{IdentitySection, IssuerSection};
+pub use self::storage::{LinkLives, Place, Storage};
+use self::storage::{LinksSection, StorageSection};
 use crate::encryption;
 
 pub use self::identity::{IdentityConfig, IssuerConfig, TenantSource};
@@ -64,6 +67,8 @@ struct File {
     identity: IdentitySection,
     issuer: Vec<IssuerSection>,
     encryption: EncryptionSection,
+    storage: StorageSection,
+    links: LinksSection,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -242,6 +247,10 @@ pub struct Config {
     pub retention: Option<Duration>,
     /// What tenants get, and how far they may go, unless something else is set for them.
     pub limits: Limits,
+    /// Where outputs go.
+    pub storage: Storage,
+    /// How long links to outputs are good.
+    pub links: LinkLives,
     /// The site that `/enqueue` renders when a body names none.
     pub enqueue_site: String,
     /// The composition that `/enqueue` renders when a body names none.
@@ -323,6 +332,8 @@ impl Config {
             retention: file.queue.retention,
             limits: file.limits.complete()?,
             encryption: file.encryption.settings(&data),
+            storage: file.storage.read()?,
+            links: file.links.read()?,
             enqueue_site: file.enqueue.site.unwrap_or_else(|| "remotion-app".into()),
             enqueue_composition: file.enqueue.composition.unwrap_or_else(|| "main".into()),
             identity: file.identity.with(file.issuer)?,
@@ -381,6 +392,14 @@ fn affordable_connections() -> usize {
             usize::try_from(files / 2).unwrap_or(MAX_CONNECTIONS).min(MAX_CONNECTIONS)
         })
         .max(1)
+}
+
+/// Where outputs go, according to the file, for commands on a data folder.
+///
+/// # Errors
+/// When the file cannot be read, or says something that cannot be.
+pub(crate) fn storage(config: Option<&Path>, data: &Path) -> anyhow::Result<Storage> {
+    read(config, data)?.storage.read()
 }
 
 /// The data folder when nobody names one.

@@ -178,7 +178,8 @@ pub fn belongings(folder: &Path, tell: &mut dyn FnMut(Belonging)) -> Result<(), 
         snapshot.prepare("SELECT id, output FROM render WHERE output IS NOT NULL AND intact")?;
     let mut rows = outputs.query([])?;
     while let Some(row) = rows.next()? {
-        if let Some(output) = row::json(row, 1)? {
+        let output: Option<Output> = row::json(row, 1)?;
+        if let Some(output) = output.filter(|output| output.deleted_at().is_none()) {
             tell(Belonging::Output(row::parsed(row, 0)?, Box::new(output)));
         }
     }

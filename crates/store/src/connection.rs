@@ -17,6 +17,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0003_limits.sql"),
     include_str!("migrations/0004_sealed.sql"),
     include_str!("migrations/0005_accounts.sql"),
+    include_str!("migrations/0006_deletion.sql"),
 ];
 
 /// Why the store cannot be opened.

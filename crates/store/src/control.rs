@@ -1,7 +1,8 @@
 //! What people ask of a render after it was accepted.
 
+use jiff::Timestamp;
 use lastframe_core::ports::{ControlError, QueueError};
-use lastframe_core::{Event, Render, RenderId, Status};
+use lastframe_core::{Deletion, Event, Output, Render, RenderId, Status};
 use rusqlite::params;
 
 use crate::lease::{RECORD_DAMAGED, cancelled, forget_checkpoint};
@@ -52,6 +53,22 @@ pub(crate) fn redrive(tx: &mut Tx<'_>, ids: &[RenderId]) -> Result<Vec<RenderId>
         }
     }
     Ok(redriven)
+}
+
+/// Records that their outputs are deleted.
+pub(crate) fn outputs_deleted(tx: &mut Tx<'_>, ids: &[RenderId]) -> Result<(), QueueError> {
+    let at = Timestamp::from_millisecond(tx.now).map_err(storage)?;
+    for id in ids {
+        let Some(render) = read::get(tx.db, *id)? else { continue };
+        let Some(output) = render.output else { continue };
+        let output = to_json(&Output { deletion: Some(Deletion::Done(at)), ..output })?;
+        tx.db
+            .prepare_cached("UPDATE render SET output = ?2 WHERE seq = ?1")
+            .and_then(|mut sql| sql.execute(params![render.seq, output]))
+            .map_err(storage)?;
+        tx.changed(*id);
+    }
+    Ok(())
 }
 
 /// Removes those of the renders that are terminal, and all that is known of them.

@@ -414,6 +414,15 @@ impl Queue for Store {
         self.readers.run(move |db| read::ended_before(db, time, limit).map_err(storage)).await
     }
 
+    async fn outputs_due(&self, time: jiff::Timestamp, limit: u32) -> Result<Vec<Render>, QueueError> {
+        let time = time.as_millisecond();
+        self.readers.run(move |db| read::outputs_due(db, time, limit).map_err(storage)).await
+    }
+
+    async fn outputs_deleted(&self, renders: Vec<RenderId>) -> Result<(), QueueError> {
+        self.writer.run(move |tx| control::outputs_deleted(tx, &renders)).await
+    }
+
     async fn forget(&self, renders: Vec<RenderId>) -> Result<usize, QueueError> {
         self.writer.run(move |tx| control::forget(tx, &renders)).await
     }
@@ -482,6 +491,15 @@ impl Directory for Store {
     async fn remove_site(&self, tenant: &TenantId, name: &str) -> Result<Vec<String>, RemoveSiteError> {
         let (tenant, name) = (tenant.clone(), name.to_owned());
         self.writer.run(move |tx| site::remove(tx, &tenant, &name)).await
+    }
+
+    async fn prune_sites(&self) -> Result<Vec<String>, QueueError> {
+        // Looked for on a reader: it may take a while, and nobody's writes should wait for it.
+        let unneeded = self.readers.run(site::unneeded).await?;
+        if unneeded.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.writer.run(move |tx| site::prune(tx, &unneeded)).await
     }
 }
 

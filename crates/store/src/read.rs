@@ -149,3 +149,15 @@ pub(crate) fn ended_before(db: &Connection, time: i64, limit: u32) -> rusqlite::
     .query_map(params![time, limit], row::render)?
     .collect()
 }
+
+/// Renders whose output was to be deleted by that time and is not yet, the longest due first.
+pub(crate) fn outputs_due(db: &Connection, time: i64, limit: u32) -> rusqlite::Result<Vec<Render>> {
+    const AFTER_DAYS: &str = "CASE WHEN json_valid(output) THEN output ->> '$.deletion.afterDays' END";
+    db.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM render INDEXED BY render_output_due JOIN tenant ON tenant.id = tenant_id
+         WHERE {AFTER_DAYS} IS NOT NULL AND finished_at + 86400000 * {AFTER_DAYS} <= ?1 AND render.intact
+         ORDER BY finished_at + 86400000 * {AFTER_DAYS} LIMIT ?2"
+    ))?
+    .query_map(params![time, limit], row::render)?
+    .collect()
+}

@@ -102,6 +102,51 @@ pub(crate) fn remove(tx: &mut Tx<'_>, tenant: &TenantId, name: &str) -> Result<V
         .prepare_cached("DELETE FROM site WHERE tenant_id = ?1 AND name = ?2")
         .and_then(|mut sql| sql.execute(params![tenant, name]))
         .map_err(storage)?;
+    unused(tx, versions).map_err(Into::into)
+}
+
+/// A version of a tenant's site.
+pub(crate) struct Version {
+    tenant: i64,
+    name: String,
+    version: String,
+}
+
+/// Versions for which no name stands, and which no render needs or would need if it were retried.
+pub(crate) fn unneeded(db: &Connection) -> Result<Vec<Version>, QueueError> {
+    let version =
+        |row: &Row<'_>| Ok(Version { tenant: row.get(0)?, name: row.get(1)?, version: row.get(2)? });
+    db.prepare_cached(
+        "SELECT tenant_id, name, version FROM site WHERE NOT current AND intact AND NOT EXISTS
+            (SELECT 1 FROM render INDEXED BY render_by_status WHERE render.tenant_id = site.tenant_id AND render.site = site.name
+                AND site_version = site.version AND status IN ('queued', 'rendering', 'failed', 'cancelled'))",
+    )
+    .and_then(|mut sql| sql.query_map([], version)?.collect())
+    .map_err(storage)
+}
+
+/// Forgets them, but for those that have come to be needed since. Returns what no site uses any more.
+pub(crate) fn prune(tx: &mut Tx<'_>, versions: &[Version]) -> Result<Vec<String>, QueueError> {
+    let mut gone = Vec::new();
+    for Version { tenant, name, version } in versions {
+        let forgotten = tx
+            .db
+            .prepare_cached(
+                "DELETE FROM site WHERE tenant_id = ?1 AND name = ?2 AND version = ?3 AND NOT current AND NOT EXISTS
+                    (SELECT 1 FROM render INDEXED BY render_by_site WHERE status IN ('queued', 'rendering')
+                        AND render.tenant_id = ?1 AND render.site = ?2 AND site_version = ?3)",
+            )
+            .and_then(|mut sql| sql.execute(params![tenant, name, version]))
+            .map_err(storage)?;
+        if forgotten > 0 {
+            gone.push(version.clone());
+        }
+    }
+    unused(tx, gone)
+}
+
+/// Those of the versions that no site uses.
+fn unused(tx: &Tx<'_>, versions: Vec<String>) -> Result<Vec<String>, QueueError> {
     let mut unused = Vec::new();
     for version in versions {
         let used: bool = tx

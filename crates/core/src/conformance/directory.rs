@@ -104,3 +104,28 @@ pub(super) async fn a_version_that_another_site_uses_is_not_told_as_unused(world
     assert_eq!(world.directory().remove_site(&eve(), "site").await.unwrap(), ["w2"]);
     assert_eq!(world.directory().remove_site(&eve(), "other").await.unwrap(), ["w1"]);
 }
+
+pub(super) async fn a_version_that_nothing_needs_any_more_is_forgotten(world: World) {
+    let version = |version: &str| NewRender { site_version: version.into(), ..render("a") };
+    let mut renders = Vec::new();
+    for name in ["w1", "w2", "w3"] {
+        world.directory().put_site(&eve(), site("site", name)).await.unwrap();
+        renders.push(world.accept("eve", version(name)).await);
+    }
+    world.directory().put_site(&eve(), site("site", "w4")).await.unwrap();
+    world.directory().put_site(&eve(), site("other", "w3")).await.unwrap();
+    let pruned = async || world.directory().prune_sites().await.unwrap();
+    assert_eq!(pruned().await, [""; 0], "all are waited for");
+    let leases = world.claims_all_of(&[&renders[0], &renders[1], &renders[2]]).await;
+    assert_eq!(pruned().await, [""; 0]);
+    world.succeed(&leases[0]).await;
+    world.fail_for_good(&leases[1]).await;
+    world.succeed(&leases[2]).await;
+    assert_eq!(pruned().await, ["w1"], "w2 may be asked for by a retry, w3 is used by another site");
+    for (version, is_there) in [("w1", false), ("w2", true), ("w3", false), ("w4", true)] {
+        let found = world.directory().site_version(&eve(), "site", version).await.unwrap();
+        assert_eq!(found.is_some(), is_there, "{version}");
+    }
+    world.forget(vec![renders[1].id]).await.unwrap();
+    assert_eq!(pruned().await, ["w2"]);
+}

@@ -1,20 +1,18 @@
 //! `lastframe check`, `backup` and `restore`: of the data folder on this machine, not of a server.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
 use indicatif::ProgressBar;
-use lastframe_core::Output;
 use lastframe_store::{Belonging, Keys, Report};
-use sha2::{Digest as _, Sha256};
 
 use super::say;
 use crate::client::Failed;
 use crate::config;
 use crate::data::DataFolder;
 use crate::exit::Exit;
+use crate::outputs::Places;
 use crate::sites;
 
 /// Which data folder.
@@ -23,7 +21,8 @@ struct Data {
     /// The data folder
     #[arg(long = "data", env = "LASTFRAME_DATA", value_name = "DIR")]
     folder: Option<PathBuf>,
-    /// The configuration file, which may name the key file [default: lastframe.toml in the data folder, if there is one]
+    /// The configuration file, which may name the key file, and says where outputs are [default: lastframe.toml in the data
+    /// folder, if there is one]
     #[arg(long, env = "LASTFRAME_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -53,7 +52,10 @@ pub(super) struct Check {
 impl Check {
     pub(super) async fn run(self) -> Result<Exit, Failed> {
         let (folder, keys) = (self.data.folder()?, self.data.keys()?);
-        let report = at_work(move |step| check(&folder, &keys, !self.database_only, step)).await?;
+        let storage = config::storage(self.data.config.as_deref(), &folder)?;
+        let outputs = Places::open(folder.join("outputs"), &storage)?;
+        let outputs = (!self.database_only).then_some(outputs);
+        let report = at_work(move |step| check(&folder, &keys, outputs.as_ref(), step)).await?;
         Ok(tell(&report, "checked"))
     }
 }
@@ -141,15 +143,23 @@ fn tell(report: &Report, done: &str) -> Exit {
     if count == 0 { Exit::Done } else { Exit::Damaged }
 }
 
-fn check(folder: &Path, keys: &Keys, files: bool, step: &mut dyn FnMut(&str)) -> anyhow::Result<Report> {
+fn check(
+    folder: &Path,
+    keys: &Keys,
+    files: Option<&Places>,
+    step: &mut dyn FnMut(&str),
+) -> anyhow::Result<Report> {
     let mut report = lastframe_store::check(folder, keys, step)?;
-    if files {
+    if let Some(outputs) = files {
+        let runtime = tokio::runtime::Handle::current();
         lastframe_store::belongings(folder, &mut |belonging| {
             report.rows += 1;
             let problem = match belonging {
                 Belonging::Output(render, output) => {
                     step(&format!("output of {render}"));
-                    wrong_output(folder, &output).map(|why| format!("the output of render {render} {why}"))
+                    let wrong = runtime.block_on(outputs.examine(&output));
+                    let wrong = wrong.unwrap_or_else(|error| Some(format!("cannot be read: {error}")));
+                    wrong.map(|why| format!("the output of render {render} {why}"))
                 }
                 Belonging::Site(tenant, name, version) => {
                     step(&format!("site {name}"));
@@ -161,28 +171,6 @@ fn check(folder: &Path, keys: &Keys, files: bool, step: &mut dyn FnMut(&str)) ->
         })?;
     }
     Ok(report)
-}
-
-/// What is wrong with the file of an output.
-fn wrong_output(folder: &Path, output: &Output) -> Option<String> {
-    let file = folder.join("outputs").join(&output.key);
-    match digest(&file) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some("is gone".into()),
-        Err(error) => Some(format!("cannot be read: {error}")),
-        Ok((size, _)) if size != output.size_in_bytes => {
-            Some(format!("has {size} bytes instead of {}", output.size_in_bytes))
-        }
-        // Of before digests were taken.
-        Ok(_) if output.sha256.is_empty() => None,
-        Ok((_, sha256)) => (sha256 != output.sha256).then(|| "is damaged".into()),
-    }
-}
-
-/// Its size in bytes, and its SHA-256 in hex.
-fn digest(file: &Path) -> std::io::Result<(u64, String)> {
-    let mut hash = Sha256::new();
-    let size = std::io::copy(&mut File::open(file)?, &mut hash)?;
-    Ok((size, format!("{:x}", hash.finalize())))
 }
 
 /// What is wrong with the bundle of a version of a site.

@@ -82,6 +82,8 @@ enum Command {
     /// Look at and change the key that secrets are sealed with
     #[command(subcommand, after_help = key::KEY_EXAMPLES)]
     Key(key::Key),
+    /// Print a link to the output of a render, for those who have no token
+    Link(renders::Link),
     /// Print what the attempts of a render said
     Logs(renders::Logs),
     /// Print who did what, newest first (admin)
@@ -173,6 +175,7 @@ pub fn main() -> ExitCode {
             Command::Token(token) => token.run().await,
             Command::Whoami(whoami) => whoami.run().await,
             Command::Key(key) => key.run().await,
+            Command::Link(link) => link.run().await,
             Command::Logs(logs) => logs.run().await,
             Command::Audit(audit) => audit.run().await,
             Command::Check(check) => check.run().await,

@@ -5,14 +5,13 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
-use lastframe_core::{Limits, RenderId};
+use lastframe_core::{Limits, RenderId, percent};
 use reqwest::Method;
 
 use super::{Server, say};
 use crate::client::{Client, Failed};
 use crate::exit::Exit;
 use crate::http::{GroupView, QueueView, RedriveRequest, Redriven, Settings, TenantView, Tenants};
-use crate::percent;
 
 /// How often a queue that is drained is looked at.
 const LOOK: Duration = Duration::from_millis(250);

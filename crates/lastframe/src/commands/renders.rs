@@ -1,4 +1,4 @@
-//! `lastframe render`, `show`, `list`, `cancel`, `retry`, `logs`.
+//! `lastframe render`, `show`, `list`, `cancel`, `retry`, `link`, `logs`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,8 +13,9 @@ use serde_json::{Map, Value};
 
 use super::{Server, say};
 use crate::client::{Client, Failed};
+use crate::config;
 use crate::exit::Exit;
-use crate::http::{Accepted, RenderPage, RenderView};
+use crate::http::{Accepted, LinkView, RenderPage, RenderView};
 
 /// How often a render that is followed is looked at.
 const LOOK: Duration = Duration::from_millis(250);
@@ -409,6 +410,33 @@ impl Retry {
         let render: RenderView =
             self.server.client()?.post(&format!("/v1/renders/{}/retry", self.id)).await?;
         say(describe_state(&render));
+        Ok(Exit::Done)
+    }
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Link {
+    /// The render's id
+    id: String,
+    /// How long it is good, such as 1h or 7d [default: what the server says]
+    #[arg(long, value_name = "TIME", value_parser = config::duration)]
+    expires: Option<Duration>,
+    /// The name under which a browser saves the file
+    #[arg(long, value_name = "NAME")]
+    save_as: Option<String>,
+    #[command(flatten)]
+    server: Server,
+}
+
+impl Link {
+    pub(super) async fn run(self) -> Result<Exit, Failed> {
+        let client = self.server.client()?;
+        let mut body = Map::new();
+        body.extend(self.expires.map(|life| ("expiresInSeconds".into(), Value::from(life.as_secs()))));
+        body.extend(self.save_as.map(|name| ("saveAs".into(), Value::from(name))));
+        let request = client.request(Method::POST, &format!("/v1/renders/{}/links", self.id)).json(&body);
+        let link: LinkView = client.json(request).await?;
+        say(link.url);
         Ok(Exit::Done)
     }
 }

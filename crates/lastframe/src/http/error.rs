@@ -73,6 +73,14 @@ pub(crate) enum ApiError {
     NoSuchRange,
     #[error("the output was removed")]
     OutputGone,
+    #[error("this link is not valid here")]
+    BadLink,
+    #[error("this link has expired")]
+    LinkExpired,
+    #[error("the storage of the outputs does not answer; the server's log says more")]
+    StorageAway(#[source] std::io::Error),
+    #[error("{0}: no render is accepted until there is room; those that were go on")]
+    LowDisk(String),
     #[error("the body is larger than {0} bytes")]
     TooLarge(u64),
     #[error("the request cannot be taken as it is")]
@@ -121,6 +129,10 @@ impl ApiError {
             Self::BadQuery(_) => (StatusCode::BAD_REQUEST, "invalid_query"),
             Self::NoSuchRange => (StatusCode::RANGE_NOT_SATISFIABLE, "no_such_range"),
             Self::OutputGone => (StatusCode::GONE, "output_gone"),
+            Self::BadLink => (StatusCode::FORBIDDEN, "link_invalid"),
+            Self::LinkExpired => (StatusCode::GONE, "link_expired"),
+            Self::StorageAway(_) => (StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable"),
+            Self::LowDisk(_) => (StatusCode::SERVICE_UNAVAILABLE, "low_disk"),
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
             Self::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request"),
             Self::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
@@ -154,8 +166,9 @@ impl ApiError {
             Self::TooManyAttempts(wait) => Some((header::RETRY_AFTER, whole_seconds(*wait).into())),
             Self::Busy => Some((header::RETRY_AFTER, HeaderValue::from_static("1"))),
             Self::IssuerUnreachable => Some((header::RETRY_AFTER, HeaderValue::from_static("30"))),
+            Self::StorageAway(_) => Some((header::RETRY_AFTER, HeaderValue::from_static("10"))),
             // Somebody has to make room first.
-            Self::NoSpace => Some((header::RETRY_AFTER, HeaderValue::from_static("60"))),
+            Self::NoSpace | Self::LowDisk(_) => Some((header::RETRY_AFTER, HeaderValue::from_static("60"))),
             _ => None,
         }
     }
@@ -170,6 +183,7 @@ impl IntoResponse for ApiError {
         let (status, code) = self.status_and_code();
         match &self {
             Self::Internal(error) => tracing::error!(error = format!("{error:#}"), "a request failed"),
+            Self::StorageAway(error) => tracing::error!(%error, "an output could not be read"),
             Self::Bundle(BundleError::Storage(error)) => {
                 tracing::error!(%error, "a bundle could not be stored");
             }
@@ -318,7 +332,8 @@ impl utoipa::IntoResponses for ApiError {
                 .into()
         };
         let refused = "Refused: `code` says why, and `errors` what is wrong with which field";
-        let failed = "Failed: the queue is `busy` (503), the server's disk has `no_space` (507), a record is `damaged` and \
+        let failed = "Failed: the queue is `busy` (503), there is `low_disk` (503) or `no_space` (507), the outputs' \
+                      `storage_unavailable` (503), a record is `damaged` and \
                       not used (500), or the fault is `internal` to the server (500)";
         BTreeMap::from([("4XX".into(), problem(refused)), ("5XX".into(), problem(failed))])
     }

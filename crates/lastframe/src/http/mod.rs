@@ -9,7 +9,9 @@ mod error;
 mod events;
 mod health;
 mod limits;
+mod links;
 mod output;
+mod range;
 mod renders;
 mod sites;
 mod submit;
@@ -40,8 +42,10 @@ use crate::audit::{Actor, Audit};
 use crate::config::Config;
 use crate::encryption::Encryption;
 use crate::identity::{Caller, Identity};
+use crate::links::Links;
 use crate::rate::Rates;
 use crate::sites::Sites;
+use crate::space::Space;
 
 pub(crate) use self::accounts::{
     AddUser, ChangeUser, CreateToken, CreatedToken, Me, RotateKeys, SigningKeyIds, TokenList, TokenView,
@@ -51,7 +55,8 @@ pub(crate) use self::audit::AuditPage;
 pub(crate) use self::control::{GroupView, QueueView, RedriveRequest, Redriven};
 pub(crate) use self::encryption::{EncryptionView, KeyView};
 pub(crate) use self::error::{ApiError, Problem};
-pub(crate) use self::output::has_it;
+pub(crate) use self::links::LinkView;
+pub(crate) use self::range::{Part, part};
 pub(crate) use self::tenants::{Settings, TenantView, Tenants};
 pub(crate) use self::view::{Accepted, RenderPage, RenderView};
 
@@ -62,6 +67,8 @@ pub(crate) struct Api {
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) accounts: Arc<dyn Accounts>,
     pub(crate) outputs: Arc<dyn Outputs>,
+    pub(crate) links: Links,
+    pub(crate) space: Arc<Space>,
     pub(crate) logs: Logs,
     pub(crate) sites: Sites,
     pub(crate) identity: Arc<Identity>,
@@ -126,6 +133,8 @@ pub(crate) fn router(api: Api) -> Router {
         .routes(routes!(events::events))
         .routes(routes!(output::output))
         .routes(routes!(output::log))
+        .routes(routes!(links::make))
+        .routes(routes!(links::follow))
         .routes(routes!(sites::list))
         .routes(routes!(sites::get, sites::remove))
         .routes(routes!(sites::add_version))

@@ -293,6 +293,9 @@ impl Checked {
         caller: &Caller,
         key: Option<IdempotencyKey>,
     ) -> Result<Vec<Render>, ApiError> {
+        if let Some(shortage) = api.space.shortage() {
+            return Err(ApiError::LowDisk(shortage));
+        }
         let new = |request: RenderRequest| NewRender {
             kind: self.kind,
             site_version: self.sites[&request.serve_url].version.clone(),

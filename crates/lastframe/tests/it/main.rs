@@ -15,6 +15,8 @@ mod issuers;
 mod limits;
 mod malformed;
 mod order;
+mod s3;
 mod server;
 mod shutdown;
 mod sidecar;
+mod storage;

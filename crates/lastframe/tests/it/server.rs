@@ -77,7 +77,7 @@ impl Server {
                     (std::fs::read_to_string(&address), std::fs::read_to_string(&token))
                     && self
                         .http
-                        .get(format!("{url}/readyz"))
+                        .get(format!("{url}/healthz"))
                         .send()
                         .await
                         .is_ok_and(|answer| answer.status() == 200)
@@ -97,13 +97,34 @@ impl Server {
 
     /// Adds the test site to those of the tenant whose token this is.
     pub(crate) async fn add_site_of(&self, token: &str, name: &str) {
+        self.upload(token, name, bundle().to_vec()).await;
+    }
+
+    /// Another version of the test site, which shows the same.
+    pub(crate) async fn add_changed_site(&self, name: &str) {
+        let folder = tempfile::tempdir().unwrap();
+        let tar = |arguments: &[&str], file: Option<&Path>| {
+            let mut tar = Command::new("tar");
+            tar.arg("-C").arg(folder.path()).args(arguments).args(file);
+            let output = tar.output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            output.stdout
+        };
+        let packed = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&packed, bundle()).unwrap();
+        tar(&["-xzf"], Some(packed.path()));
+        std::fs::write(folder.path().join("changed.txt"), "changed").unwrap();
+        self.upload(&self.token, name, tar(&["-cz", "."], None)).await;
+    }
+
+    async fn upload(&self, token: &str, name: &str, bundle: Vec<u8>) {
         let renderer = project().join("node_modules/@remotion/renderer");
         let answer = self
             .http
             .post(format!("{}/v1/sites/{name}/versions", self.url))
             .bearer_auth(token)
             .query(&[("renderer", renderer.to_str().unwrap())])
-            .body(bundle().to_vec())
+            .body(bundle)
             .send()
             .await
             .unwrap();

@@ -161,6 +161,14 @@ impl Queue for Modest {
         self.behind.queue().ended_before(time, limit).await
     }
 
+    async fn outputs_due(&self, time: Timestamp, limit: u32) -> Result<Vec<Render>, QueueError> {
+        self.behind.queue().outputs_due(time, limit).await
+    }
+
+    async fn outputs_deleted(&self, renders: Vec<RenderId>) -> Result<(), QueueError> {
+        self.behind.queue().outputs_deleted(renders).await
+    }
+
     async fn forget(&self, renders: Vec<RenderId>) -> Result<usize, QueueError> {
         self.behind.queue().forget(renders).await
     }
