@@ -9,6 +9,7 @@ pub mod clock;
 #[cfg(feature = "test-util")]
 pub mod conformance;
 pub mod lease;
+pub mod net;
 pub mod ports;
 pub mod props;
 pub mod render;
