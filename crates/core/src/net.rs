@@ -89,7 +89,11 @@ pub struct NoHostRule(String);
 
 impl fmt::Display for NoHostRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` is neither a host, an address nor a network: write media.internal, 10.0.0.5:9000, [fd00::5]:9000 or 10.1.0.0/16", self.0)
+        write!(
+            f,
+            "`{}` is neither a host, an address nor a network: write media.internal, 10.0.0.5:9000, [fd00::5]:9000 or 10.1.0.0/16",
+            self.0
+        )
     }
 }
 
@@ -200,20 +204,20 @@ mod tests {
         for address in [
             "::",
             "::1",
-            "::7f00:1",              // IPv4-compatible
-            "64:ff9b:1::808:808",    // NAT64 of a network of its own
-            "64:ff9b::1:808:808",    // not the well-known prefix
-            "100::1",                // discarded
-            "2001:0:4136:e378::1",   // Teredo
-            "2001:2::1",             // benchmarks
-            "2001:10::1",            // ORCHID
-            "2001:20::1",            // ORCHIDv2
+            "::7f00:1",            // IPv4-compatible
+            "64:ff9b:1::808:808",  // NAT64 of a network of its own
+            "64:ff9b::1:808:808",  // not the well-known prefix
+            "100::1",              // discarded
+            "2001:0:4136:e378::1", // Teredo
+            "2001:2::1",           // benchmarks
+            "2001:10::1",          // ORCHID
+            "2001:20::1",          // ORCHIDv2
             "4000::1",
-            "5f00::1",               // segment routing
+            "5f00::1", // segment routing
             "fc00::1",
-            "fd00:ec2::254",         // a cloud's metadata
+            "fd00:ec2::254", // a cloud's metadata
             "fe80::1",
-            "fec0::1",               // site-local, long gone
+            "fec0::1", // site-local, long gone
             "ff02::1",
         ] {
             assert!(!public(address), "{address}");
@@ -243,7 +247,9 @@ mod tests {
 
     #[test]
     fn what_is_no_rule_is_refused_and_says_what_one_looks_like() {
-        for text in ["", "http://a", "a b", "10.0.0.0/33", "fd00::/129", "a:port", "10.0.0.5:", "2130706433", "*"] {
+        for text in
+            ["", "http://a", "a b", "10.0.0.0/33", "fd00::/129", "a:port", "10.0.0.5:", "2130706433", "*"]
+        {
             let refused = text.parse::<HostRule>().unwrap_err().to_string();
             assert!(refused.contains("10.0.0.5:9000"), "{text}: {refused}");
         }
