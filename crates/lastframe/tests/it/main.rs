@@ -9,6 +9,7 @@ mod database;
 mod demo;
 mod faults;
 mod order;
+mod sandbox;
 mod server;
 mod shutdown;
 mod sidecar;

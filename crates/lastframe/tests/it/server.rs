@@ -50,12 +50,18 @@ impl Server {
 
     /// A server on a data folder that may have been used before.
     pub(crate) async fn on(data: tempfile::TempDir) -> Self {
+        let command = command(data.path());
+        Self::started_by(command, data).await
+    }
+
+    /// A server that a command starts on a data folder, as the process that the command begins with.
+    pub(crate) async fn started_by(mut command: Command, data: tempfile::TempDir) -> Self {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(data.path().join("server.log"))
             .unwrap();
-        let process = command(data.path()).stderr(log).stdout(Stdio::null()).spawn().unwrap();
+        let process = command.stderr(log).stdout(Stdio::null()).spawn().unwrap();
         let mut server = Self { process, data, url: String::new(), token: String::new(), http: client() };
         server.await_ready().await;
         server
@@ -218,6 +224,10 @@ impl Server {
         let processes = self.sidecar_processes();
         let found = processes.iter().find(|(_, command)| command.contains(part) && !command.contains(other));
         *found.unwrap_or_else(|| panic!("no {part} among {processes:?}")).0
+    }
+
+    pub(crate) fn process(&self) -> u32 {
+        self.process.id()
     }
 
     pub(crate) fn signal(&self, signal: &str) {

@@ -160,7 +160,11 @@ impl LocalRenderer {
     /// What Remotion or the bundle says.
     pub async fn compositions(&self, bundle: &Path, renderer: &Path) -> Result<Vec<Composition>, Failure> {
         let mut sidecar = self.pool.start(Site { renderer, bundle }).await.map_err(Failure::from)?;
-        let answer = compositions(&mut sidecar, bundle).await;
+        let (watched, most) = (sidecar.process(), self.pool.max_memory());
+        let answer = tokio::select! {
+            answer = compositions(&mut sidecar, bundle) => answer,
+            held = too_much(watched, most) => Err(out_of_memory(held, most)),
+        };
         sidecar.stop().await;
         answer
     }
@@ -398,7 +402,8 @@ async fn next(sidecar: &mut Sidecar) -> Result<Event, Failure> {
     loop {
         match timeout(SILENCE, sidecar.next()).await {
             Ok(Ok(Event::Alive { .. })) => {}
-            Ok(answer) => return answer.map_err(Failure::from),
+            Ok(Ok(event)) => return Ok(event),
+            Ok(Err(error)) => return Err(sidecar.heard_out(error).await.into()),
             // What it said while we ourselves stood still is waiting to be read.
             Err(_) if sidecar.has_spoken() => {}
             Err(_) => {

@@ -274,7 +274,6 @@ mod tests {
     async fn ask(proxy: SocketAddr, request: &str) -> String {
         let mut client = TcpStream::connect(proxy).await.unwrap();
         client.write_all(request.as_bytes()).await.unwrap();
-        client.shutdown().await.unwrap();
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
         answer
@@ -313,7 +312,7 @@ mod tests {
         ] {
             for request in [
                 format!("GET http://{host}:8787/ HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"),
-                format!("CONNECT {host}:8787 HTTP/1.1\r\nHost: {host}\r\n\r\n"),
+                format!("CONNECT {host}:8787 HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"),
             ] {
                 let answer = ask(proxy, &request).await;
                 assert!(answer.starts_with("HTTP/1.1 403"), "{request}{answer}");

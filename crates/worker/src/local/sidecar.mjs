@@ -112,6 +112,8 @@ function oomKills() {
 /** Where Remotion serves the bundle; any port it finds when undefined. */
 const port = LASTFRAME_BUNDLE_PORT && Number(LASTFRAME_BUNDLE_PORT);
 
+const direct = new http.Agent();
+
 /** An agent that reaches everything through the worker's proxy, except what Remotion serves itself. */
 const proxied = (Agent, secure) =>
   class extends Agent {
@@ -120,7 +122,7 @@ const proxied = (Agent, secure) =>
       const host = net.isIPv6(options.host) ? `[${options.host}]` : options.host;
       const asked = `${host}:${options.port}`;
       http
-        .request({ host: '127.0.0.1', port: LASTFRAME_PROXY, method: 'CONNECT', path: asked, agent: false })
+        .request({ host: '127.0.0.1', port: LASTFRAME_PROXY, method: 'CONNECT', path: asked, agent: direct })
         .on('connect', ({ statusCode, headers }, socket) => {
           if (statusCode === 200) return callback(null, secure ? tls.connect({ ...options, socket }) : socket);
           socket.destroy();
@@ -422,6 +424,7 @@ class InvalidOption extends Error {}
 /** Codes that messages tell, in order of precedence, and whether another try could mend the fault. */
 const MESSAGES = [
   [/Could not find composition with ID/, 'composition_not_found', false],
+  [/is not public; render\.allow_hosts/, 'asset_failed', false],
   [/ENOSPC|No space left on device/i, 'no_space', true],
   [/ENOMEM|Cannot allocate memory|out of memory/i, 'out_of_memory', true],
   [/Incompatible site:|verify that it is a Remotion project/, 'site_unreachable', false],

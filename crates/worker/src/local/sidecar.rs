@@ -20,6 +20,7 @@ use serde_json::{Map, Value};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::{TcpListener, UnixStream};
 use tokio::process::{Child, ChildStderr, ChildStdout};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 use tokio_util::task::AbortOnDropHandle;
@@ -35,6 +36,8 @@ const LONGEST_LINE: usize = 64 << 20;
 const PRINTED: usize = 200;
 /// How long a supervisor may take to end what it supervises.
 const STOP: Duration = Duration::from_secs(10);
+/// How long what it printed may still be on its way when it is gone.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long Node and Remotion may take to come up.
 const START: Duration = Duration::from_secs(60);
 
@@ -137,6 +140,7 @@ pub(super) struct Sidecar {
     commands: UnixStream,
     events: FramedRead<ChildStdout, LinesCodec>,
     printed: Printed,
+    printing: JoinHandle<()>,
     scratch: Scratch,
     sites: PathBuf,
     started_at: Instant,
@@ -169,12 +173,13 @@ impl Sidecar {
             return Err(SidecarError::Start(std::io::Error::other("a pipe is missing")));
         };
         let printed = Printed::default();
-        tokio::spawn(keep_printed(stderr, printed.clone()));
+        let printing = tokio::spawn(keep_printed(stderr, printed.clone()));
         let mut sidecar = Self {
             supervisor,
             commands,
             events: FramedRead::new(events, LinesCodec::new_with_max_length(LONGEST_LINE)),
             printed,
+            printing,
             scratch,
             sites: options.sites.clone(),
             started_at: Instant::now(),
@@ -205,6 +210,7 @@ impl Sidecar {
         match ready.await {
             Ok(Ok(())) => Ok(sidecar),
             Ok(Err(error)) => {
+                let error = sidecar.heard_out(error).await;
                 sidecar.stop().await;
                 Err(error)
             }
@@ -317,6 +323,17 @@ impl Sidecar {
     /// What Remotion, the browser and Node printed since the last time, at most [`PRINTED`] lines of it.
     pub(super) fn take_output(&self) -> Vec<String> {
         self.printed.take()
+    }
+
+    /// The error with what the sidecar said last, should that still be on its way.
+    pub(super) async fn heard_out(&mut self, error: SidecarError) -> SidecarError {
+        match error {
+            SidecarError::Gone(said) if said.is_empty() && !self.printing.is_finished() => {
+                drop(timeout(LAST_WORDS, &mut self.printing).await);
+                self.gone()
+            }
+            error => error,
+        }
     }
 
     fn gone(&self) -> SidecarError {
