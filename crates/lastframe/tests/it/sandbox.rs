@@ -18,7 +18,7 @@ use axum::response::Redirect;
 use axum::routing::get;
 use serde_json::{Value, json};
 
-use crate::server::{Server, command, project};
+use crate::server::{Server, command, project, send_signal};
 
 /// A server of somebody else: media, redirects to wherever one likes, and a count of how often it was asked.
 struct Host {
@@ -241,9 +241,12 @@ async fn attack(prefix: &[&str], owner: Option<u32>, sandbox: &str) -> (Vec<Stri
         "socket": {"path": socket},
     });
     std::fs::write(folder.path().join("target.json"), target.to_string()).unwrap();
-    // One of another kind, so that no warm sidecar takes it.
-    let warm = server.sidecar_process("sidecar.mjs", "supervise");
-    crate::server::send_signal("KILL", warm);
+    // The warm sidecar is an honest one: it goes first, and all of it, or it would take the next render in its last moment.
+    send_signal("KILL", server.sidecar_process("sidecar.mjs", "supervise"));
+    while !server.sidecar_processes().is_empty() {
+        // Its end is told to the server, and not to a test.
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
     let id = server.submit("tiny", json!({})).await;
     let render = server.ended(&id).await;
     let message = render["errors"][0]["message"].as_str().unwrap_or_default().to_owned();

@@ -151,7 +151,10 @@ mod tests {
             &|| symlink(&secret, &output).unwrap(),
             &|| std::fs::hard_link(&secret, &output).unwrap(),
             &|| std::fs::create_dir(&output).unwrap(),
-            &|| rustix::fs::mknodat(rustix::fs::CWD, &output, rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap(),
+            &|| {
+                rustix::fs::mknodat(rustix::fs::CWD, &output, rustix::fs::FileType::Fifo, Mode::RUSR, 0)
+                    .unwrap()
+            },
         ];
         for plant in plant {
             plant();
