@@ -12,6 +12,7 @@ pub mod conformance;
 pub mod disposition;
 pub mod lease;
 pub mod limits;
+pub mod net;
 pub mod percent;
 pub mod ports;
 pub mod props;

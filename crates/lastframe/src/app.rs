@@ -83,8 +83,7 @@ impl App {
         }
         let logs = Logs::new(folder.join("logs"), Arc::clone(&clock));
         let renderer = LocalRenderer::new(renderer_options(&config, &folder)?, logs.clone());
-        let renderer =
-            Arc::new(renderer.context("cannot take over the scratch space of an earlier process")?);
+        let renderer = Arc::new(renderer.context("cannot make ready to render")?);
         let sites = Sites::open(
             folder.join("sites"),
             folder.join("incoming"),
@@ -212,7 +211,7 @@ fn renderer_options(config: &Config, folder: &DataFolder) -> anyhow::Result<loca
     Ok(local::Options {
         sites: folder.join("sites"),
         work: folder.join("work"),
-        supervisor: vec![program.into(), crate::commands::SUPERVISE.into(), "--".into()],
+        supervisor: vec![program.into(), crate::commands::SUPERVISE.into()],
         node: config.node.clone(),
         browser: config.browser.clone(),
         timezone: config.timezone.clone(),
@@ -220,6 +219,11 @@ fn renderer_options(config: &Config, folder: &DataFolder) -> anyhow::Result<loca
         concurrency: config.concurrency,
         cores: config.cores,
         recycle: local::Recycle::default(),
+        sandbox: config.sandbox,
+        allow_hosts: config.allow_hosts.clone(),
+        first_user: config.first_user,
+        max_memory: config.max_memory,
+        max_file: config.max_file,
     })
 }
 

@@ -8,12 +8,15 @@ mod storage;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
 use jiff::SpanRelativeTo;
+use lastframe_core::net::HostRule;
 use lastframe_core::{FieldError, Limits};
+use lastframe_worker::local::Sandbox;
 use serde::Deserialize;
 
 use self::identity::{IdentitySection, IssuerSection};
@@ -106,6 +109,12 @@ struct RenderSection {
     timeout: Option<Duration>,
     #[serde(deserialize_with = "optional_duration")]
     grace: Option<Duration>,
+    sandbox: Sandbox,
+    #[serde(deserialize_with = "host_rules")]
+    allow_hosts: Vec<HostRule>,
+    first_user: Option<u32>,
+    max_memory: Option<u64>,
+    max_file: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -237,6 +246,16 @@ pub struct Config {
     pub timeout: Duration,
     /// How long a stopping server lets renders go on.
     pub grace: Duration,
+    /// How strictly sites are kept to themselves.
+    pub sandbox: Sandbox,
+    /// What sites may reach although it is not public.
+    pub allow_hosts: Arc<[HostRule]>,
+    /// The first of the users that renders run as when the server is root.
+    pub first_user: u32,
+    /// What one render may hold in memory, in bytes.
+    pub max_memory: u64,
+    /// The longest file that a render may write, in bytes.
+    pub max_file: u64,
     /// How long a lease holds without an extension.
     pub lease: Duration,
     /// Attempts of a render that does not say.
@@ -269,6 +288,8 @@ const MAX_CONNECTIONS: usize = 4_096;
 const LEAST_HEADER: usize = 8_192;
 /// What one render takes at its peak: 705 MB were measured for 1080p, with Node, browser and encoder.
 const MEMORY_PER_RENDER: u64 = 1 << 30;
+/// In the range that no distribution gives to anybody, below those of containers.
+const FIRST_USER: u32 = 90_000;
 
 impl Config {
     /// Puts the configuration together.
@@ -322,6 +343,11 @@ impl Config {
             locale: file.render.locale.unwrap_or_else(|| "C.UTF-8".into()),
             timeout: file.render.timeout.unwrap_or(Duration::from_secs(60 * 60)),
             grace: flags.grace.or(file.render.grace).unwrap_or(Duration::from_secs(30)),
+            sandbox: file.render.sandbox,
+            allow_hosts: file.render.allow_hosts.into(),
+            first_user: file.render.first_user.unwrap_or(FIRST_USER),
+            max_memory: file.render.max_memory.unwrap_or_else(|| memory_for_each(concurrency)),
+            max_file: file.render.max_file.unwrap_or(64 << 30),
             lease,
             max_attempts,
             retry: lastframe_core::RetryPolicy {
@@ -426,13 +452,22 @@ fn read(named: Option<&Path>, data: &Path) -> anyhow::Result<File> {
 
 /// As many renders as cores, and as memory that is free now.
 fn fitting(cores: usize) -> usize {
-    let available = std::fs::read_to_string("/proc/meminfo").ok().and_then(|meminfo| {
-        let line = meminfo.lines().find(|line| line.starts_with("MemAvailable:"))?;
-        line.split_whitespace().nth(1)?.parse::<u64>().ok()
-    });
-    let by_memory =
-        available.map_or(cores, |kib| usize::try_from(kib * 1024 / MEMORY_PER_RENDER).unwrap_or(cores));
+    let by_memory = meminfo("MemAvailable:")
+        .map_or(cores, |bytes| usize::try_from(bytes / MEMORY_PER_RENDER).unwrap_or(cores));
     cores.min(by_memory).max(1)
+}
+
+/// What a render may take of this machine's memory: its share of four fifths, yet never less than it needs.
+fn memory_for_each(concurrency: usize) -> u64 {
+    let shares = u64::try_from(concurrency).unwrap_or(u64::MAX);
+    meminfo("MemTotal:").map_or(u64::MAX, |bytes| (bytes / 5 * 4 / shares).max(2 * MEMORY_PER_RENDER))
+}
+
+/// A figure of the kernel's about memory, in bytes.
+fn meminfo(name: &str) -> Option<u64> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = meminfo.lines().find(|line| line.starts_with(name))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
 }
 
 fn on_path(name: &str) -> Option<PathBuf> {
@@ -457,10 +492,24 @@ fn optional_duration<'de, D: serde::Deserializer<'de>>(
     duration(&text).map(Some).map_err(serde::de::Error::custom)
 }
 
+fn host_rules<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<HostRule>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    texts.iter().map(|text| text.parse().map_err(serde::de::Error::custom)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::encryption::KeySource;
+
+    #[test]
+    fn hosts_to_allow_are_hosts_addresses_or_networks() {
+        let config =
+            load("[render]\nallow_hosts = [\"10.0.0.5:9000\", \"media.internal\"]", Flags::default());
+        assert_eq!(config.unwrap().allow_hosts.len(), 2);
+        let error = load("[render]\nallow_hosts = [\"http://a\"]", Flags::default()).unwrap_err();
+        assert!(format!("{error:#}").contains("`http://a` is neither"), "{error:#}");
+    }
 
     #[test]
     fn an_unknown_key_is_refused_by_name() {

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use lastframe_worker::local::{self, SUPERVISED};
 
 use crate::client::{Client, Failed};
 use crate::config;
@@ -97,6 +98,17 @@ enum Command {
     /// Run a program and let nothing of it outlive its use (used by the server itself)
     #[command(name = SUPERVISE, hide = true)]
     Supervise {
+        /// What to keep it to
+        #[arg(long)]
+        walls: Option<String>,
+        #[arg(trailing_var_arg = true, required = true, allow_hyphen_values = true)]
+        program: Vec<OsString>,
+    },
+    /// Give up rights, then run a program (used by `supervise`)
+    #[command(name = SUPERVISED, hide = true)]
+    Supervised {
+        #[arg(long)]
+        walls: String,
         #[arg(trailing_var_arg = true, required = true, allow_hyphen_values = true)]
         program: Vec<OsString>,
     },
@@ -145,9 +157,13 @@ impl Server {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Command::Supervise { program } = cli.command {
-        return lastframe_worker::local::supervise(&program)
-            .unwrap_or_else(|error| complain(Exit::Internal, &error.into()));
+    let role = match &cli.command {
+        Command::Supervise { walls, program } => Some(local::supervise(walls.as_deref(), program)),
+        Command::Supervised { walls, program } => Some(local::supervised(walls, program)),
+        _ => None,
+    };
+    if let Some(done) = role {
+        return done.unwrap_or_else(|error| complain(Exit::Internal, &error.into()));
     }
     telemetry::start(if let Command::Serve(serve) = &cli.command {
         serve.log_format
@@ -181,7 +197,7 @@ pub fn main() -> ExitCode {
             Command::Check(check) => check.run().await,
             Command::Backup(backup) => backup.run().await,
             Command::Restore(restore) => restore.run().await,
-            Command::Supervise { .. } => Ok(Exit::Done),
+            Command::Supervise { .. } | Command::Supervised { .. } => Ok(Exit::Done),
         }
     });
     match done {

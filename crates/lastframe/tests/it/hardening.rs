@@ -411,7 +411,10 @@ async fn who_did_what_is_written_down_and_neither_bodies_nor_tokens_nor_queries_
     let rest: Value = server.get(&format!("/v1/audit?until={earlier}")).await.json().await.unwrap();
     assert_eq!(rest["entries"][0]["action"], "POST /v1/sites/{name}/versions");
     let (code, printed, _) = run(&server, &["audit", "--subject", "token:admin", "--limit", "1"]);
-    assert!(code == 0 && printed.contains("token:admin@default") && printed.contains("conflict"), "{printed}");
+    assert!(
+        code == 0 && printed.contains("token:admin@default") && printed.contains("conflict"),
+        "{printed}"
+    );
 
     for wrong in ["since=yesterday", "limit=0", "limit=1001", "until=x"] {
         assert_eq!(server.get(&format!("/v1/audit?{wrong}")).await.status(), 422, "{wrong}");

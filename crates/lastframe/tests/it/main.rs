@@ -16,6 +16,7 @@ mod limits;
 mod malformed;
 mod order;
 mod s3;
+mod sandbox;
 mod server;
 mod shutdown;
 mod sidecar;

@@ -53,14 +53,24 @@ impl Server {
         Self::reached_by(data, client()).await
     }
 
+    /// A server that a command starts on a data folder, as the process that the command begins with.
+    pub(crate) async fn started_by(command: Command, data: tempfile::TempDir) -> Self {
+        Self::begun(command, data, client()).await
+    }
+
     /// The same, for a client that may trust what others do not.
     pub(crate) async fn reached_by(data: tempfile::TempDir, http: reqwest::Client) -> Self {
+        let command = command(data.path());
+        Self::begun(command, data, http).await
+    }
+
+    async fn begun(mut command: Command, data: tempfile::TempDir, http: reqwest::Client) -> Self {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(data.path().join("server.log"))
             .unwrap();
-        let process = command(data.path()).stderr(log).stdout(Stdio::null()).spawn().unwrap();
+        let process = command.stderr(log).stdout(Stdio::null()).spawn().unwrap();
         let mut server = Self { process, data, url: String::new(), token: String::new(), http };
         server.await_ready().await;
         server
@@ -260,6 +270,10 @@ impl Server {
         let processes = self.sidecar_processes();
         let found = processes.iter().find(|(_, command)| command.contains(part) && !command.contains(other));
         *found.unwrap_or_else(|| panic!("no {part} among {processes:?}")).0
+    }
+
+    pub(crate) fn process(&self) -> u32 {
+        self.process.id()
     }
 
     pub(crate) fn signal(&self, signal: &str) {
