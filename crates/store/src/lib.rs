@@ -426,9 +426,29 @@ impl Directory for Store {
         self.readers.run(move |db| site::list(db, &tenant)).await
     }
 
-    async fn remove_site(&self, tenant: &TenantId, name: &str) -> Result<Vec<String>, RemoveSiteError> {
+    async fn site_versions(&self, tenant: &TenantId, name: &str) -> Result<Vec<SiteVersion>, QueueError> {
         let (tenant, name) = (tenant.clone(), name.to_owned());
-        self.writer.run(move |tx| site::remove(tx, &tenant, &name)).await
+        self.readers.run(move |db| site::versions(db, &tenant, &name)).await
+    }
+
+    async fn has_version(&self, version: &str) -> Result<bool, QueueError> {
+        let version = version.to_owned();
+        self.readers.at_once(move |db| site::has(db, &version)).await
+    }
+
+    async fn remove_site(&self, tenant: &TenantId, name: &str) -> Result<(), RemoveSiteError> {
+        let (tenant, name) = (tenant.clone(), name.to_owned());
+        self.writer.run(move |tx| site::remove(tx, &tenant, &name, None)).await
+    }
+
+    async fn remove_site_version(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+        version: &str,
+    ) -> Result<(), RemoveSiteError> {
+        let (tenant, name, version) = (tenant.clone(), name.to_owned(), version.to_owned());
+        self.writer.run(move |tx| site::remove(tx, &tenant, &name, Some(&version))).await
     }
 }
 
