@@ -9,6 +9,7 @@ pub mod capabilities;
 pub mod clock;
 #[cfg(feature = "test-util")]
 pub mod conformance;
+pub mod frame_range;
 pub mod lease;
 pub mod ports;
 pub mod props;

@@ -8,13 +8,14 @@ use anyhow::Context as _;
 use futures_util::future::OptionFuture;
 use lastframe_core::{Clock, ports};
 use lastframe_store::Store;
-use lastframe_worker::local::{self, LocalRenderer};
+use lastframe_worker::local::{self, LocalRenderer, Renderers};
 use lastframe_worker::logs::Logs;
 use lastframe_worker::{Shutdown, Worker};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::client;
 use crate::config::Config;
 use crate::data::DataFolder;
 use crate::http::{self, Api};
@@ -27,6 +28,8 @@ use crate::sites::Sites;
 const SWEEP: Duration = Duration::from_millis(200);
 /// How often warm browsers are looked at.
 const STOP_IDLE: Duration = Duration::from_secs(30);
+/// How long fetching a file of a site at a URL may take.
+const FETCH: Duration = Duration::from_secs(30);
 /// How long connections may go on once everything else has stopped.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
@@ -60,15 +63,28 @@ impl App {
         let store = Arc::new(Store::open(folder.path(), Arc::clone(&clock), options).await?);
         let outputs = Arc::new(LocalOutputs::new(folder.join("outputs")));
         let logs = Logs::new(folder.join("logs"), Arc::clone(&clock));
-        let renderer = LocalRenderer::new(renderer_options(&config, &folder)?, logs.clone());
+        let renderers = Arc::new(config.renderers(folder.path()));
+        let sites_http = client::http()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(FETCH)
+            .build()
+            .context("cannot set up HTTP")?;
+        let options = renderer_options(&config, &folder, Arc::clone(&renderers), sites_http.clone())?;
+        let renderer = LocalRenderer::new(options, logs.clone());
         let renderer =
             Arc::new(renderer.context("cannot take over the scratch space of an earlier process")?);
-        let sites = Sites::open(
-            folder.join("sites"),
-            folder.join("incoming"),
-            Arc::clone(&renderer),
-            config.max_bundle,
-        )?;
+        let sites = Sites {
+            folder: folder.join("sites"),
+            incoming: folder.join("incoming"),
+            directory: Arc::clone(&store) as Arc<dyn ports::Directory>,
+            renderer: Arc::clone(&renderer),
+            renderers,
+            http: sites_http,
+            max_size: config.max_bundle,
+            origins: config.origins.clone().into(),
+            changing: Arc::default(),
+        };
+        sites.recover().await.context("cannot clear up what was being added to the sites")?;
 
         let listener = TcpListener::bind(config.listen)
             .await
@@ -169,10 +185,17 @@ impl App {
     }
 }
 
-fn renderer_options(config: &Config, folder: &DataFolder) -> anyhow::Result<local::Options> {
+fn renderer_options(
+    config: &Config,
+    folder: &DataFolder,
+    renderers: Arc<Renderers>,
+    http: reqwest::Client,
+) -> anyhow::Result<local::Options> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     Ok(local::Options {
         sites: folder.join("sites"),
+        renderers,
+        http,
         work: folder.join("work"),
         supervisor: vec![program.into(), crate::commands::SUPERVISE.into(), "--".into()],
         node: config.node.clone(),

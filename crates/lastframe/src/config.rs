@@ -12,7 +12,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use jiff::SpanRelativeTo;
+use lastframe_worker::local::Renderers;
 use serde::Deserialize;
+use url::Url;
 
 use self::identity::{IdentitySection, IssuerSection};
 
@@ -55,6 +57,7 @@ struct File {
     render: RenderSection,
     queue: QueueSection,
     enqueue: EnqueueSection,
+    sites: SitesSection,
     identity: IdentitySection,
     issuer: Vec<IssuerSection>,
 }
@@ -93,6 +96,13 @@ struct QueueSection {
 struct EnqueueSection {
     site: Option<String>,
     composition: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct SitesSection {
+    origins: Vec<String>,
+    max_renderers: Option<usize>,
 }
 
 /// The configuration, complete.
@@ -136,6 +146,10 @@ pub struct Config {
     pub enqueue_site: String,
     /// The composition that `/enqueue` renders when a body names none.
     pub enqueue_composition: String,
+    /// Where sites may lie that are not uploaded, such as `https://bucket.example`.
+    pub origins: Vec<String>,
+    /// Versions of Remotion that are installed when a site needs them, at most.
+    pub max_renderers: usize,
     /// How tokens are issued, and whose are good.
     pub identity: IdentityConfig,
 }
@@ -204,9 +218,19 @@ impl Config {
             retention: file.queue.retention,
             enqueue_site: file.enqueue.site.unwrap_or_else(|| "remotion-app".into()),
             enqueue_composition: file.enqueue.composition.unwrap_or_else(|| "main".into()),
+            origins: file.sites.origins.iter().map(|text| origin(text)).collect::<anyhow::Result<_>>()?,
+            max_renderers: file.sites.max_renderers.unwrap_or(10),
             identity: file.identity.with(file.issuer)?,
             data,
         })
+    }
+}
+
+impl Config {
+    /// The versions of Remotion in a data folder.
+    #[must_use]
+    pub fn renderers(&self, data: &Path) -> Renderers {
+        Renderers::new(data.join("renderers"), self.node.clone(), on_path("npm"), self.max_renderers)
     }
 }
 
@@ -241,6 +265,23 @@ fn fitting(cores: usize) -> usize {
     let by_memory =
         available.map_or(cores, |kib| usize::try_from(kib * 1024 / MEMORY_PER_RENDER).unwrap_or(cores));
     cores.min(by_memory).max(1)
+}
+
+/// An origin in the one way it is written.
+fn origin(text: &str) -> anyhow::Result<String> {
+    let url = Url::parse(text).ok().filter(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.path() == "/"
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && url.username().is_empty()
+    });
+    let url = url.with_context(|| {
+        format!(
+            "in sites.origins, `{text}` is no origin such as https://bucket.s3.eu-central-1.amazonaws.com"
+        )
+    })?;
+    Ok(url.origin().ascii_serialization())
 }
 
 fn on_path(name: &str) -> Option<PathBuf> {
@@ -296,6 +337,22 @@ mod tests {
         let file = "listen = \"127.0.0.1:1\"\n[render]\nconcurrency = 3";
         let config = load(file, Flags { listen, ..Flags::default() }).unwrap();
         assert_eq!((config.listen.port(), config.concurrency), (2, 3));
+    }
+
+    #[test]
+    fn an_origin_is_a_scheme_and_a_host_and_nothing_else() {
+        let origins = |text: &str| load(&format!("[sites]\norigins = [\"{text}\"]"), Flags::default());
+        assert_eq!(origins("https://Bucket.Example:443/").unwrap().origins, ["https://bucket.example"]);
+        for text in [
+            "bucket.example",
+            "https://bucket.example/sites",
+            "ftp://bucket.example",
+            "https://me@bucket.example",
+            "*",
+        ] {
+            let error = origins(text).unwrap_err().to_string();
+            assert!(error.contains("sites.origins") && error.contains(text), "{error}");
+        }
     }
 
     #[test]

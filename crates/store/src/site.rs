@@ -67,7 +67,11 @@ pub(crate) fn list(db: &Connection, tenant: &TenantId) -> Result<Vec<SiteVersion
 }
 
 /// All versions of a site, the last added first.
-pub(crate) fn versions(db: &Connection, tenant: &TenantId, name: &str) -> Result<Vec<SiteVersion>, QueueError> {
+pub(crate) fn versions(
+    db: &Connection,
+    tenant: &TenantId,
+    name: &str,
+) -> Result<Vec<SiteVersion>, QueueError> {
     let mut versions: Vec<SiteVersion> = db
         .prepare_cached(
             "SELECT body, site.intact, site.name FROM site JOIN tenant ON tenant.id = tenant_id
@@ -119,7 +123,9 @@ pub(crate) fn remove(
         return Err(RemoveSiteError::InUse(row::id(&user)?));
     }
     tx.db
-        .prepare_cached("DELETE FROM site WHERE tenant_id = ?1 AND name = ?2 AND version = ifnull(?3, version)")
+        .prepare_cached(
+            "DELETE FROM site WHERE tenant_id = ?1 AND name = ?2 AND version = ifnull(?3, version)",
+        )
         .and_then(|mut sql| sql.execute(params![tenant, name, version]))
         .map_err(storage)?;
     Ok(())

@@ -95,7 +95,8 @@ pub(super) async fn another_tenants_render_of_a_site_of_the_same_name_does_not_k
 }
 
 pub(super) async fn versions_are_listed_the_last_added_first(world: World) {
-    let added = |version: &str, at: &str| SiteVersion { created_at: at.parse().unwrap(), ..site("site", version) };
+    let added =
+        |version: &str, at: &str| SiteVersion { created_at: at.parse().unwrap(), ..site("site", version) };
     let versions = [
         added("w3", "2026-01-01T00:00:00Z"),
         added("w1", "2026-01-02T00:00:00Z"),

@@ -43,6 +43,7 @@ pub(crate) use self::accounts::{
 };
 pub(crate) use self::control::{GroupView, QueueView, RedriveRequest, Redriven};
 pub(crate) use self::error::{ApiError, Problem};
+pub(crate) use self::sites::{Current, VersionView};
 pub(crate) use self::tenants::{Settings, TenantView, Tenants};
 pub(crate) use self::view::{Accepted, RenderPage, RenderView};
 
@@ -116,7 +117,9 @@ pub(crate) fn router(api: Api) -> Router {
         .routes(routes!(output::log))
         .routes(routes!(sites::list))
         .routes(routes!(sites::get, sites::remove))
-        .routes(routes!(sites::add_version))
+        .routes(routes!(sites::versions, sites::add_version))
+        .routes(routes!(sites::set_current))
+        .routes(routes!(sites::remove_version))
         .routes(routes!(accounts::sign_in))
         .routes(routes!(accounts::sign_out))
         .routes(routes!(accounts::me))

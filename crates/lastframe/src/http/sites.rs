@@ -4,18 +4,19 @@ use std::path::PathBuf;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::State;
-use axum::http::StatusCode;
+use axum::extract::{FromRequest as _, Request, State};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt as _;
+use jiff::Timestamp;
 use lastframe_core::site::SiteVersion;
-use serde::Deserialize;
+use lastframe_core::{FieldError, Scope};
+use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt as _;
-
-use lastframe_core::Scope;
 
 use super::{Api, ApiError, Path, Query};
 use crate::identity::Caller;
+use crate::sites::NewVersion;
 
 /// List sites
 #[utoipa::path(
@@ -55,7 +56,7 @@ pub(super) async fn get(
     delete, path = "/v1/sites/{name}", tag = "sites", security(("token" = [])),
     params(("name" = String, Path, description = "The site's name")),
     responses(
-        (status = 204, description = "Gone"),
+        (status = 204, description = "Gone, with all its versions"),
         ApiError,
     )
 )]
@@ -65,28 +66,144 @@ pub(super) async fn remove(
     Path(name): Path<String>,
 ) -> Result<StatusCode, ApiError> {
     caller.need(Scope::SitesWrite)?;
-    let _changing = api.sites.changing().await;
-    let unused = api.directory.remove_site(&caller.tenant, &name).await?;
-    api.sites.remove(&unused).await?;
+    api.sites.remove(&caller.tenant, &name, None).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// What the bundle cannot say itself.
-#[derive(Debug, Deserialize, utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct VersionQuery {
-    /// The folder of the project's `@remotion/renderer`, on the server's machine.
-    renderer: String,
+/// A version of a site, in short.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct VersionView {
+    /// By content, in hex.
+    pub(crate) version: String,
+    /// Whether the name stands for it.
+    pub(crate) current: bool,
+    /// When it was added.
+    pub(crate) created_at: Timestamp,
+    /// Bytes.
+    pub(crate) size_in_bytes: u64,
+    /// The Remotion version it was bundled with.
+    pub(crate) remotion_version: String,
+    /// Where it lies, when it was not uploaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) url: Option<String>,
 }
 
-/// Upload a version of a site
+/// List the versions of a site
+#[utoipa::path(
+    get, path = "/v1/sites/{name}/versions", tag = "sites", security(("token" = [])),
+    params(("name" = String, Path, description = "The site's name")),
+    responses(
+        (status = 200, description = "The last added first", body = Vec<VersionView>),
+        ApiError,
+    )
+)]
+pub(super) async fn versions(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<Json<Vec<VersionView>>, ApiError> {
+    caller.need(Scope::RendersRead)?;
+    let directory = &api.directory;
+    let current = directory.site(&caller.tenant, &name).await?.ok_or(ApiError::NotFound("site"))?;
+    let versions = directory.site_versions(&caller.tenant, &name).await?.into_iter();
+    let view = |site: SiteVersion| VersionView {
+        current: site.version == current.version,
+        version: site.version,
+        created_at: site.created_at,
+        size_in_bytes: site.size_in_bytes,
+        remotion_version: site.remotion_version,
+        url: site.url,
+    };
+    Ok(Json(versions.map(view).collect()))
+}
+
+/// What the name is to stand for.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Current {
+    /// A version of the site, whole.
+    pub(crate) version: String,
+}
+
+/// Roll a site back
 ///
-/// The body is a `.tar.gz` of what `npx remotion bundle` made. The name stands for this version from now on; renders
-/// that were accepted before keep theirs.
+/// The name stands for this version from now on; renders that were accepted before keep theirs.
+#[utoipa::path(
+    put, path = "/v1/sites/{name}/current", tag = "sites", security(("token" = [])),
+    params(("name" = String, Path, description = "The site's name")),
+    request_body = Current,
+    responses(
+        (status = 200, description = "The current version", body = SiteVersion),
+        ApiError,
+    )
+)]
+pub(super) async fn set_current(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(name): Path<String>,
+    body: super::Body,
+) -> Result<Json<SiteVersion>, ApiError> {
+    caller.need(Scope::SitesWrite)?;
+    let Current { version } = body.fields()?.into_typed()?;
+    let site = api.sites.roll_back(&caller.tenant, &name, &version).await?;
+    let site = site.ok_or(ApiError::NotFound("version"))?;
+    tracing::info!(site = site.name, version = site.version, "site rolled back");
+    Ok(Json(site))
+}
+
+/// Remove a version of a site
+///
+/// Refused for the current version, and while a render that is not terminal needs it.
+#[utoipa::path(
+    delete, path = "/v1/sites/{name}/versions/{version}", tag = "sites", security(("token" = [])),
+    params(
+        ("name" = String, Path, description = "The site's name"),
+        ("version" = String, Path, description = "The version, whole"),
+    ),
+    responses(
+        (status = 204, description = "Gone"),
+        ApiError,
+    )
+)]
+pub(super) async fn remove_version(
+    State(api): State<Api>,
+    caller: Caller,
+    Path((name, version)): Path<(String, String)>,
+) -> Result<StatusCode, ApiError> {
+    caller.need(Scope::SitesWrite)?;
+    api.sites.remove(&caller.tenant, &name, Some(&version)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// What a bundle cannot say itself.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct VersionQuery {
+    /// The Remotion version it was made with; newer ones say it themselves.
+    remotion_version: Option<String>,
+    /// The folder of a `@remotion/renderer` on the server's machine, for administrators. Otherwise the server uses its
+    /// own of the bundle's version, and installs that first if need be.
+    renderer: Option<String>,
+}
+
+/// A bundle that stays where it is.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SiteUrl {
+    /// The folder of the bundle, of an origin in `sites.origins` of the server's configuration.
+    url: String,
+}
+
+/// Add a version of a site
+///
+/// The body is a `.tar.gz` of what `npx remotion bundle` made, or, as JSON, the URL where that lies. The name stands for
+/// this version from now on; renders that were accepted before keep theirs.
 #[utoipa::path(
     post, path = "/v1/sites/{name}/versions", tag = "sites", security(("token" = [])),
     params(("name" = String, Path, description = "The site's name"), VersionQuery),
-    request_body(content = Vec<u8>, content_type = "application/gzip"),
+    request_body(content((Vec<u8> = "application/gzip"), (SiteUrl = "application/json"))),
     responses(
         (status = 201, description = "Taken in", body = SiteVersion),
         ApiError,
@@ -97,20 +214,51 @@ pub(super) async fn add_version(
     caller: Caller,
     Path(name): Path<String>,
     Query(query): Query<VersionQuery>,
-    body: Body,
+    request: Request,
 ) -> Result<Response, ApiError> {
-    // The renderer is code that the worker runs outside the browser.
-    caller.need(Scope::Admin)?;
+    caller.need(Scope::SitesWrite)?;
+    // Code that is run outside the browser.
+    if query.renderer.is_some() && !caller.scopes.allow(Scope::Admin) {
+        let detail =
+            "needs the scope `admin`: leave it out, and the server uses its own of the bundle's version";
+        return Err(ApiError::Forbidden(Scope::Admin, vec![FieldError::new("/renderer", detail)]));
+    }
     if !is_name(&name) {
         return Err(ApiError::invalid(
             "/name",
             "must have 1 to 64 letters, digits, dots, dashes or underscores, the first a letter or digit",
         ));
     }
-    let renderer = PathBuf::from(query.renderer);
-    if !renderer.is_absolute() {
+    let renderer = query.renderer.map(PathBuf::from);
+    if renderer.as_ref().is_some_and(|renderer| !renderer.is_absolute()) {
         return Err(ApiError::invalid("/renderer", "must be an absolute path"));
     }
+    let now = api.clock.now();
+    let tenant = caller.tenant.clone();
+    let new = NewVersion { tenant, name, remotion_version: query.remotion_version, renderer, now };
+    let is_json = request.headers().get(header::CONTENT_TYPE).is_some_and(|kind| {
+        kind.as_bytes().split(|byte| *byte == b';').next().is_some_and(|kind| kind == b"application/json")
+    });
+    let site = if is_json {
+        let body = super::Body::from_request(request, &api).await?;
+        let SiteUrl { url } = body.fields()?.into_typed()?;
+        let url = api.sites.site_url(&url).map_err(|why| ApiError::invalid("/url", why))?;
+        api.sites.add_url(new, &url).await?
+    } else {
+        let upload = receive(&api, request.into_body()).await?;
+        api.sites.add(new, upload).await?
+    };
+    tracing::info!(
+        site = site.name,
+        version = site.version,
+        remotion = site.remotion_version,
+        compositions = site.compositions.len(),
+        "site added"
+    );
+    Ok((StatusCode::CREATED, Json(site)).into_response())
+}
+
+async fn receive(api: &Api, body: Body) -> Result<tempfile::NamedTempFile, ApiError> {
     let upload = api.sites.upload()?;
     let mut file = tokio::fs::File::from_std(upload.reopen()?);
     let (mut chunks, mut size) = (body.into_data_stream(), 0);
@@ -123,16 +271,7 @@ pub(super) async fn add_version(
         file.write_all(&chunk).await?;
     }
     file.flush().await?;
-    let _changing = api.sites.changing().await;
-    let site = api.sites.take_in(name, upload, renderer, api.clock.now()).await?;
-    api.directory.put_site(&caller.tenant, site.clone()).await?;
-    tracing::info!(
-        site = site.name,
-        version = site.version,
-        compositions = site.compositions.len(),
-        "site added"
-    );
-    Ok((StatusCode::CREATED, Json(site)).into_response())
+    Ok(upload)
 }
 
 fn is_name(name: &str) -> bool {

@@ -300,6 +300,8 @@ async fn the_description_of_the_api_names_every_route() {
         "/v1/sites",
         "/v1/sites/{name}",
         "/v1/sites/{name}/versions",
+        "/v1/sites/{name}/versions/{version}",
+        "/v1/sites/{name}/current",
         "/healthz",
         "/readyz",
     ] {

@@ -10,6 +10,8 @@ mod demo;
 mod faults;
 mod identity;
 mod order;
+mod projects;
 mod server;
 mod shutdown;
 mod sidecar;
+mod sites;

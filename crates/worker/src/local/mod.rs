@@ -1,9 +1,12 @@
 //! The renderer of this machine: Remotion in a Node sidecar, with a warm browser.
 //!
 //! `sidecar.mjs` speaks to Remotion, `sidecar` speaks to it, `supervise` makes sure that nothing of it outlives its
-//! use, `pool` keeps sidecars warm, and this file turns one job into one run.
+//! use, `pool` keeps sidecars warm, `renderers` has Remotion in every version that sites need, `remote` watches over sites
+//! at a URL, and this file turns one job into one run.
 
 mod pool;
+pub mod remote;
+mod renderers;
 mod sidecar;
 mod supervise;
 
@@ -26,6 +29,7 @@ use self::pool::Pool;
 use self::sidecar::{Command, Event, Sidecar, SidecarError};
 use crate::logs::{AttemptLog, Logs};
 
+pub use self::renderers::{RendererError, Renderers, version_of};
 pub use self::supervise::supervise;
 
 /// A sidecar whose main loop says nothing for so long is hung or stopped.
@@ -39,6 +43,10 @@ const LACK: Duration = Duration::from_secs(15);
 pub struct Options {
     /// Where bundles lie, each in a folder named by its version.
     pub sites: PathBuf,
+    /// Remotion, by version.
+    pub renderers: Arc<Renderers>,
+    /// Looks at sites that lie at a URL. Should follow no redirects, and have a timeout.
+    pub http: reqwest::Client,
     /// Scratch space: belongs to this renderer alone, and is emptied at start.
     pub work: PathBuf,
     /// Starts a program under [`supervise()`]: the words before the program's own.
@@ -125,7 +133,7 @@ impl LocalRenderer {
         Ok(Self { pool: Arc::new(Pool::new(options)?), logs })
     }
 
-    /// The compositions of a bundle, worked out with their default props.
+    /// The compositions of the bundle in a folder or at a URL, worked out with their default props.
     ///
     /// # Errors
     /// What Remotion or the bundle says.
@@ -220,7 +228,7 @@ async fn run(renderer: LocalRenderer, job: Job, events: mpsc::Sender<RunEvent>, 
         Err(error) => return drop(events.send(RunEvent::Failed(error.into())).await),
     };
     let rendered = tokio::select! {
-        rendered = render(&mut sidecar, &job, seat.frames_at_once(), &events, &mut log) => rendered,
+        rendered = render(&mut sidecar, &job, seat.frames_at_once(), &events, &mut log, renderer.pool.http()) => rendered,
         () = stop.cancelled() => {
             log.line("worker", "stopped");
             return sidecar.stop().await;
@@ -269,6 +277,7 @@ async fn render(
     frames_at_once: usize,
     events: &mpsc::Sender<RunEvent>,
     log: &mut AttemptLog,
+    http: &reqwest::Client,
 ) -> Result<(PathBuf, Output), Failure> {
     let id = format!("{}-{}", job.render, job.attempt);
     let temporary = sidecar.folder().join(&id);
@@ -276,11 +285,18 @@ async fn render(
         .map_err(|error| Failure::new("no_space", format!("no scratch space: {error}"), true))?;
     let file = temporary.join(format!("output.{}", job.request.extension(job.kind)));
     let options = job.request.for_remotion(job.kind);
-    let serve_url = sidecar.site(&job.site.version);
+    let folder = sidecar.site(&job.site.version);
+    let serve_url = match &job.site.url {
+        Some(url) => {
+            remote::unchanged(http, url, &folder).await?;
+            Path::new(url)
+        }
+        None => &folder,
+    };
     let command = Command::Render {
         id: &id,
         kind: job.kind,
-        serve_url: &serve_url,
+        serve_url,
         output_location: &file,
         temporary: &temporary,
         concurrency: frames_at_once,
@@ -350,6 +366,8 @@ async fn next(sidecar: &mut Sidecar) -> Result<Event, Failure> {
 
 impl From<SidecarError> for Failure {
     fn from(error: SidecarError) -> Self {
-        Self::new(error.code(), crate::error_chain(&error), true)
+        // Somebody has to bring the renderer first: another attempt would not.
+        let retryable = !matches!(error, SidecarError::NoRenderer(_));
+        Self::new(error.code(), crate::error_chain(&error), retryable)
     }
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lastframe_core::TenantId;
 use lastframe_core::ports::Job;
+use lastframe_core::site::SiteVersion;
 use tokio::time::Instant;
 
 use super::Options;
@@ -89,12 +90,23 @@ impl Pool {
             if let Some(sidecar) = in_the_way {
                 sidecar.stop().await;
             }
-            let Some(mut sidecar) = found else { return self.start(Path::new(&job.site.renderer)).await };
+            let Some(mut sidecar) = found else { return self.start(&self.renderer(&job.site)?).await };
             if sidecar.catch_up() {
                 return Ok(sidecar);
             }
             sidecar.stop().await;
         }
+    }
+
+    /// Looked for when a job starts, so that a data folder can be moved and a project be brought up to date.
+    fn renderer(&self, site: &SiteVersion) -> Result<PathBuf, SidecarError> {
+        let found =
+            self.options.renderers.find(&site.remotion_version, site.renderer.as_deref().map(Path::new));
+        found.ok_or_else(|| SidecarError::NoRenderer(site.remotion_version.clone()))
+    }
+
+    pub(super) fn http(&self) -> &reqwest::Client {
+        &self.options.http
     }
 
     pub(super) async fn start(&self, renderer: &Path) -> Result<Sidecar, SidecarError> {

@@ -21,7 +21,14 @@ const INSTALL: Duration = Duration::from_secs(300);
 const TOLD: usize = 600;
 /// Variables of our own environment that npm may need, in lower case, beside its own `npm_config_*`.
 const FOR_NPM: [&str; 8] = [
-    "home", "http_proxy", "https_proxy", "all_proxy", "no_proxy", "node_extra_ca_certs", "ssl_cert_file", "ssl_cert_dir",
+    "home",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "node_extra_ca_certs",
+    "ssl_cert_file",
+    "ssl_cert_dir",
 ];
 
 /// Why there is no renderer of a version.
@@ -106,10 +113,19 @@ impl Renderers {
     }
 
     async fn install(&self, npm: &Path, version: &str, prefix: &Path) -> Result<(), String> {
-        std::fs::write(prefix.join("package.json"), r#"{"private":true}"#).map_err(|error| error.to_string())?;
+        std::fs::write(prefix.join("package.json"), r#"{"private":true}"#)
+            .map_err(|error| error.to_string())?;
         let mut command = Command::new(npm);
         command
-            .args(["install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save", "--no-package-lock", "--omit=dev"])
+            .args([
+                "install",
+                "--ignore-scripts",
+                "--no-audit",
+                "--no-fund",
+                "--no-save",
+                "--no-package-lock",
+                "--omit=dev",
+            ])
             .arg("--update-notifier=false")
             .arg(format!("{PACKAGE}@{version}"))
             .env_clear()
@@ -200,10 +216,12 @@ fn in_prefix(prefix: &Path) -> PathBuf {
 
 /// Three numbers, and a pre-release if need be: nothing that npm would have to resolve, or a path.
 fn is_exact(version: &str) -> bool {
-    let (numbers, pre) = version.split_once('-').map_or((version, None), |(numbers, pre)| (numbers, Some(pre)));
+    let (numbers, pre) =
+        version.split_once('-').map_or((version, None), |(numbers, pre)| (numbers, Some(pre)));
     let number = |part: &str| (1..=9).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
     let word = |part: &str| {
-        (1..=64).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        (1..=64).contains(&part.len())
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
     numbers.split('.').count() == 3
         && numbers.split('.').all(number)
@@ -257,8 +275,22 @@ echo "{\"name\":\"@remotion/renderer\",\"version\":\"$version\"}" >node_modules/
             assert!(is_exact(version), "{version}");
         }
         for version in [
-            "", "4", "4.0", "^4.0.527", "latest", "4.0.x", "4.0.527 ", "../4.0.527", "4.0.527/../..", "4.0.0-../..", "4.0.0-",
-            "4.0.0-a..b", "https://example.com/x.tgz", "4.0.527 || 1", "npm:other@1.0.0", "4.0.+1",
+            "",
+            "4",
+            "4.0",
+            "^4.0.527",
+            "latest",
+            "4.0.x",
+            "4.0.527 ",
+            "../4.0.527",
+            "4.0.527/../..",
+            "4.0.0-../..",
+            "4.0.0-",
+            "4.0.0-a..b",
+            "https://example.com/x.tgz",
+            "4.0.527 || 1",
+            "npm:other@1.0.0",
+            "4.0.+1",
         ] {
             assert!(!is_exact(version), "{version}");
         }
@@ -269,7 +301,8 @@ echo "{\"name\":\"@remotion/renderer\",\"version\":\"$version\"}" >node_modules/
         let folder = tempfile::tempdir().unwrap();
         let (own, named) = (in_prefix(&folder.path().join("4.0.1")), folder.path().join("named"));
         let renderers = renderers(folder.path(), None);
-        let find = || renderers.find("4.0.1", Some(&named)).map(|found| found.file_name().unwrap().to_owned());
+        let find =
+            || renderers.find("4.0.1", Some(&named)).map(|found| found.file_name().unwrap().to_owned());
         assert_eq!(find(), None);
         put(&own, "4.0.1");
         assert_eq!(find().unwrap(), "renderer");

@@ -95,6 +95,11 @@ pub(super) enum Event {
 pub(super) enum SidecarError {
     #[error("cannot start the sidecar")]
     Start(#[source] std::io::Error),
+    #[error(
+        "there is no @remotion/renderer {0} on the server's machine any more: run `lastframe renderer add {0}` there, or add the site \
+         again, and retry the render"
+    )]
+    NoRenderer(String),
     #[error("the sidecar did not come up within {} s", START.as_secs())]
     Slow,
     #[error("the sidecar is gone{}", said(.0))]
@@ -107,6 +112,7 @@ impl SidecarError {
     pub(super) fn code(&self) -> &'static str {
         match self {
             Self::Start(_) | Self::Slow => "sidecar_not_started",
+            Self::NoRenderer(_) => "renderer_missing",
             Self::Gone(_) => "sidecar_gone",
             Self::Nonsense(_) => "internal",
         }
