@@ -79,7 +79,7 @@ pub(crate) fn versions(
         )
         .and_then(|mut sql| sql.query_map([tenant.as_str(), name], body)?.collect())
         .map_err(storage)?;
-    versions.sort_by(|a, b| b.created_at.cmp(&a.created_at));
+    versions.sort_by_key(|site| std::cmp::Reverse(site.created_at));
     Ok(versions)
 }
 

@@ -1,6 +1,7 @@
 //! `lastframe renderer`: the versions of Remotion in the data folder on this machine.
 
 use clap::{Args, Subcommand};
+use lastframe_worker::local::{RendererError, Renderers};
 
 use super::database::Data;
 use super::say;
@@ -45,7 +46,13 @@ impl Renderer {
             }
             Self::Add(add) => {
                 let found = renderers(&add.data)?.obtain(&add.version).await;
-                let found = found.map_err(|error| Failed { exit: Exit::Refused, error: error.into() })?;
+                let found = found.map_err(|error| match error {
+                    // What the error advises is what was just tried.
+                    RendererError::Missing { version, why } => {
+                        Failed::new(Exit::Refused, format!("{version} is not installed: {why}"))
+                    }
+                    error => Failed { exit: Exit::Refused, error: error.into() },
+                })?;
                 say(format!("{} is in {}", add.version, found.display()));
             }
             Self::Remove(remove) => {
@@ -59,7 +66,7 @@ impl Renderer {
     }
 }
 
-fn renderers(data: &Data) -> Result<lastframe_worker::local::Renderers, Failed> {
+fn renderers(data: &Data) -> Result<Renderers, Failed> {
     let data = data.folder()?;
     let config = Config::load(Flags { data: Some(data.clone()), ..Flags::default() });
     let config = config.map_err(|error| Failed { exit: Exit::Usage, error })?;

@@ -196,7 +196,10 @@ impl Add {
         if !status.success() || !out.join("index.html").is_file() {
             return Err(Failed::new(
                 Exit::Usage,
-                format!("`remotion bundle` failed in {}; its reason is above", project.display()),
+                format!(
+                    "`remotion bundle` failed in {}; its reason is above (`--entry FILE` names an entry point)",
+                    project.display()
+                ),
             ));
         }
         Ok(())

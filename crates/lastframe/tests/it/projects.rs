@@ -32,12 +32,12 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The pixels of a picture, three bytes each, row by row.
+/// The pixels of a PNG, three bytes each, row by row.
 fn pixels(picture: &[u8]) -> Vec<u8> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&file, picture).unwrap();
     let drawn = ffmpeg("ffmpeg")
-        .args(["-v", "error", "-i"])
+        .args(["-v", "error", "-f", "image2pipe", "-c:v", "png", "-i"])
         .arg(file.path())
         .args(["-vf", "format=rgb24", "-frames:v", "1", "-c:v", "rawvideo", "-f", "image2pipe", "-"])
         .output()
