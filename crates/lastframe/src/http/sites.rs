@@ -1,14 +1,16 @@
 //! Sites: bundled Remotion projects that renders name.
 
+use std::io::Read as _;
 use std::path::PathBuf;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{FromRequest as _, Request, State};
-use axum::http::{StatusCode, header};
+use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
+use lastframe_core::props::Fields;
 use lastframe_core::site::SiteVersion;
 use lastframe_core::{FieldError, Scope};
 use serde::{Deserialize, Serialize};
@@ -17,6 +19,9 @@ use tokio::io::AsyncWriteExt as _;
 use super::{Api, ApiError, Path, Query};
 use crate::identity::Caller;
 use crate::sites::NewVersion;
+
+/// Bytes of a body that names a URL.
+const LONGEST_URL: u64 = 8 << 10;
 
 /// List sites
 #[utoipa::path(
@@ -214,8 +219,35 @@ pub(super) async fn add_version(
     caller: Caller,
     Path(name): Path<String>,
     Query(query): Query<VersionQuery>,
-    request: Request,
+    body: Body,
 ) -> Result<Response, ApiError> {
+    let new = match checked(&api, &caller, name, query) {
+        Ok(new) => new,
+        Err(error) => {
+            drain(body, api.config.max_bundle).await;
+            return Err(error);
+        }
+    };
+    let upload = receive(&api, body).await?;
+    let site = match url_in(&upload)? {
+        Some(url) => {
+            let url = api.sites.site_url(&url).map_err(|why| ApiError::invalid("/url", why))?;
+            api.sites.add_url(new, &url).await?
+        }
+        None => api.sites.add(new, upload).await?,
+    };
+    tracing::info!(
+        site = site.name,
+        version = site.version,
+        remotion = site.remotion_version,
+        compositions = site.compositions.len(),
+        "site added"
+    );
+    Ok((StatusCode::CREATED, Json(site)).into_response())
+}
+
+/// What is to be added, if this caller may, by what stands outside the body.
+fn checked(api: &Api, caller: &Caller, name: String, query: VersionQuery) -> Result<NewVersion, ApiError> {
     caller.need(Scope::SitesWrite)?;
     // Code that is run outside the browser.
     if query.renderer.is_some() && !caller.scopes.allow(Scope::Admin) {
@@ -233,29 +265,19 @@ pub(super) async fn add_version(
     if renderer.as_ref().is_some_and(|renderer| !renderer.is_absolute()) {
         return Err(ApiError::invalid("/renderer", "must be an absolute path"));
     }
-    let now = api.clock.now();
-    let tenant = caller.tenant.clone();
-    let new = NewVersion { tenant, name, remotion_version: query.remotion_version, renderer, now };
-    let is_json = request.headers().get(header::CONTENT_TYPE).is_some_and(|kind| {
-        kind.as_bytes().split(|byte| *byte == b';').next().is_some_and(|kind| kind == b"application/json")
-    });
-    let site = if is_json {
-        let body = super::Body::from_request(request, &api).await?;
-        let SiteUrl { url } = body.fields()?.into_typed()?;
-        let url = api.sites.site_url(&url).map_err(|why| ApiError::invalid("/url", why))?;
-        api.sites.add_url(new, &url).await?
-    } else {
-        let upload = receive(&api, request.into_body()).await?;
-        api.sites.add(new, upload).await?
-    };
-    tracing::info!(
-        site = site.name,
-        version = site.version,
-        remotion = site.remotion_version,
-        compositions = site.compositions.len(),
-        "site added"
-    );
-    Ok((StatusCode::CREATED, Json(site)).into_response())
+    let (tenant, now) = (caller.tenant.clone(), api.clock.now());
+    Ok(NewVersion { tenant, name, remotion_version: query.remotion_version, renderer, now })
+}
+
+/// Reads a body away: most clients look for an answer only when they have sent it all.
+async fn drain(body: Body, most: u64) {
+    let (mut chunks, mut left) = (body.into_data_stream(), most);
+    while let Some(Ok(chunk)) = chunks.next().await {
+        match left.checked_sub(chunk.len() as u64) {
+            Some(rest) => left = rest,
+            None => return,
+        }
+    }
 }
 
 async fn receive(api: &Api, body: Body) -> Result<tempfile::NamedTempFile, ApiError> {
@@ -272,6 +294,17 @@ async fn receive(api: &Api, body: Body) -> Result<tempfile::NamedTempFile, ApiEr
     }
     file.flush().await?;
     Ok(upload)
+}
+
+/// The URL in an upload that is JSON: as everywhere, the content type does not matter.
+fn url_in(upload: &tempfile::NamedTempFile) -> Result<Option<String>, ApiError> {
+    let mut start = Vec::new();
+    upload.reopen()?.take(LONGEST_URL).read_to_end(&mut start)?;
+    if start.first() != Some(&b'{') {
+        return Ok(None);
+    }
+    let SiteUrl { url } = Fields::read(&start)?.into_typed()?;
+    Ok(Some(url))
 }
 
 fn is_name(name: &str) -> bool {

@@ -120,7 +120,7 @@ impl Sites {
 
     /// Makes the bundle that lies at a URL what the name stands for.
     pub(crate) async fn add_url(&self, new: NewVersion, url: &Url) -> Result<SiteVersion, BundleError> {
-        let files = remote::fetch(&self.http, url.as_str(), self.max_size).await;
+        let files = remote::fetch(&self.http, url.as_str(), self.max_size.min(remote::MOST)).await;
         let files = files.map_err(|error| BundleError::Invalid(error.to_string()))?;
         let folder = tempfile::tempdir_in(&self.incoming)?;
         for (name, content) in remote::FILES.iter().zip(&files) {

@@ -9,6 +9,8 @@ use lastframe_core::Failure;
 
 /// The files that make the version of a site at a URL.
 pub const FILES: [&str; 2] = ["index.html", "bundle.js"];
+/// Bytes that they may have together: they are held in memory.
+pub const MOST: u64 = 64 << 20;
 
 /// Why they cannot be had.
 #[derive(Debug, thiserror::Error)]
