@@ -283,8 +283,11 @@ contract! {
         a_site_is_its_tenants_own
         a_site_that_a_render_still_needs_is_not_removed
         another_tenants_render_of_a_site_of_the_same_name_does_not_keep_it
-        a_version_that_another_site_uses_is_not_told_as_unused
-        a_version_that_nothing_needs_any_more_is_forgotten
+        versions_are_listed_the_last_added_first
+        the_version_that_a_name_stands_for_is_not_removed
+        a_version_that_a_render_still_needs_is_not_removed
+        a_removed_version_is_gone_and_the_others_stay
+        a_version_is_there_as_long_as_any_site_has_it
     }
     accounts {
         a_person_is_there_as_they_were_after_a_restart

@@ -10,6 +10,7 @@ pub mod clock;
 #[cfg(feature = "test-util")]
 pub mod conformance;
 pub mod disposition;
+pub mod frame_range;
 pub mod lease;
 pub mod limits;
 pub mod net;

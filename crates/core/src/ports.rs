@@ -371,9 +371,12 @@ pub trait Queue: std::fmt::Debug + Send + Sync {
 /// Why a site was not removed.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoveSiteError {
-    /// There is no such site.
+    /// There is no such site, or no such version of it.
     #[error("no such site")]
     NotFound,
+    /// The name stands for this version.
+    #[error("it is the current version: roll back to another one first, or remove the site")]
+    Current,
     /// A render that is not terminal needs it.
     #[error("render {0} still needs it")]
     InUse(RenderId),
@@ -385,7 +388,7 @@ pub enum RemoveSiteError {
 /// What is known beside the renders.
 #[async_trait]
 pub trait Directory: std::fmt::Debug + Send + Sync {
-    /// Makes `site.name` stand for this version from now on.
+    /// Makes `site.name` stand for this version from now on, be it new or one that was put before.
     async fn put_site(&self, tenant: &TenantId, site: SiteVersion) -> Result<(), QueueError>;
 
     /// What the name stands for now.
@@ -399,15 +402,25 @@ pub trait Directory: std::fmt::Debug + Send + Sync {
         version: &str,
     ) -> Result<Option<SiteVersion>, QueueError>;
 
+    /// All versions of it, the last added first.
+    async fn site_versions(&self, tenant: &TenantId, name: &str) -> Result<Vec<SiteVersion>, QueueError>;
+
+    /// Whether a site of any tenant has that version: until then its files are needed.
+    async fn has_version(&self, version: &str) -> Result<bool, QueueError>;
+
     /// All sites of the tenant, each in its current version, by name.
     async fn sites(&self, tenant: &TenantId) -> Result<Vec<SiteVersion>, QueueError>;
 
-    /// Forgets the site, unless a render still needs it. Returns the versions that no site uses any more.
-    async fn remove_site(&self, tenant: &TenantId, name: &str) -> Result<Vec<String>, RemoveSiteError>;
+    /// Forgets the site with all its versions, unless a render still needs one of them.
+    async fn remove_site(&self, tenant: &TenantId, name: &str) -> Result<(), RemoveSiteError>;
 
-    /// Forgets versions for which no name stands any more, and which no render needs or would need if it were retried.
-    /// Returns those of them that no site uses any more.
-    async fn prune_sites(&self) -> Result<Vec<String>, QueueError>;
+    /// Forgets a version that the name does not stand for, unless a render still needs it.
+    async fn remove_site_version(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+        version: &str,
+    ) -> Result<(), RemoveSiteError>;
 }
 
 /// The bytes of an output, as they come.

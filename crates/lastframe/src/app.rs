@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use lastframe_core::{Clock, ports};
 use lastframe_store::Store;
-use lastframe_worker::local::{self, LocalRenderer};
+use lastframe_worker::local::{self, LocalRenderer, Renderers};
 use lastframe_worker::logs::Logs;
 use lastframe_worker::{Shutdown, Worker};
 use tokio::net::TcpListener;
@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::Audit;
+use crate::client;
 use crate::config::Config;
 use crate::data::DataFolder;
 use crate::encryption::Encryption;
@@ -33,8 +34,8 @@ use crate::tls::Tls;
 const SWEEP: Duration = Duration::from_millis(200);
 /// How often warm browsers are looked at.
 const STOP_IDLE: Duration = Duration::from_secs(30);
-/// How often bundles are looked for that nothing needs any more.
-const PRUNE: Duration = Duration::from_secs(60 * 60);
+/// How long fetching a file of a site at a URL may take.
+const FETCH: Duration = Duration::from_secs(30);
 /// How long connections may go on once everything else has stopped.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
@@ -82,14 +83,28 @@ impl App {
             probed => probed?,
         }
         let logs = Logs::new(folder.join("logs"), Arc::clone(&clock));
-        let renderer = LocalRenderer::new(renderer_options(&config, &folder)?, logs.clone());
-        let renderer = Arc::new(renderer.context("cannot make ready to render")?);
-        let sites = Sites::open(
-            folder.join("sites"),
-            folder.join("incoming"),
-            Arc::clone(&renderer),
-            config.max_bundle,
-        )?;
+        let renderers = Arc::new(config.renderers(folder.path()));
+        let sites_http = client::http()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(FETCH)
+            .build()
+            .context("cannot set up HTTP")?;
+        let options = renderer_options(&config, &folder, Arc::clone(&renderers), sites_http.clone())?;
+        let renderer = LocalRenderer::new(options, logs.clone());
+        let renderer =
+            Arc::new(renderer.context("cannot take over the scratch space of an earlier process")?);
+        let sites = Sites {
+            folder: folder.join("sites"),
+            incoming: folder.join("incoming"),
+            directory: Arc::clone(&store) as Arc<dyn ports::Directory>,
+            renderer: Arc::clone(&renderer),
+            renderers,
+            http: sites_http,
+            max_size: config.max_bundle,
+            origins: config.origins.clone().into(),
+            changing: Arc::default(),
+        };
+        sites.recover().await.context("cannot clear up what was being added to the sites")?;
 
         let tls = config.tls.clone().map(Tls::open).transpose()?;
         let audit = Audit::open(folder.join("audit"))?;
@@ -116,7 +131,7 @@ impl App {
             accounts,
             outputs: Arc::clone(&outputs) as Arc<dyn ports::Outputs>,
             logs: logs.clone(),
-            sites: sites.clone(),
+            sites,
             identity,
             encryption: Arc::clone(&encryption),
             clock: Arc::clone(&clock),
@@ -157,12 +172,11 @@ impl App {
         let old_audit = audit.clone().forget(config.audit_retention, Arc::clone(&clock), close.clone());
         let queue = Arc::clone(&store) as Arc<dyn ports::Queue>;
         let retention = Retention { queue, outputs, logs, clock, keep: config.retention }.run(close.clone());
-        let pruning = prune_sites(Arc::clone(&store), sites, close.clone());
         let leftovers = sweep_outputs(swept, Arc::clone(&store), close.clone());
         let sweeps = keep_house(store, Arc::clone(&renderer), close.clone());
         let closing = close.clone();
         let housekeeping = tokio::spawn(async move {
-            tokio::join!(leftovers, pruning, sweeps, retention, old_audit, encryption.run(closing));
+            tokio::join!(leftovers, sweeps, retention, old_audit, encryption.run(closing));
         });
         // Under TLS a client wants the name that the certificate is for.
         folder.announce(config.public_url.as_ref().filter(|_| config.tls.is_some()).unwrap_or(&url))?;
@@ -206,10 +220,17 @@ impl App {
     }
 }
 
-fn renderer_options(config: &Config, folder: &DataFolder) -> anyhow::Result<local::Options> {
+fn renderer_options(
+    config: &Config,
+    folder: &DataFolder,
+    renderers: Arc<Renderers>,
+    http: reqwest::Client,
+) -> anyhow::Result<local::Options> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     Ok(local::Options {
         sites: folder.join("sites"),
+        renderers,
+        http,
         work: folder.join("work"),
         supervisor: vec![program.into(), crate::commands::SUPERVISE.into()],
         node: config.node.clone(),
@@ -236,33 +257,6 @@ async fn sweep_outputs(outputs: Arc<Places>, store: Arc<Store>, close: Cancellat
             Ok(files) => tracing::info!(files, "removed what attempts had left that did not finish"),
             Err(error) => tracing::error!(%error, "cannot sweep the outputs; the next start tries again"),
         },
-    }
-}
-
-/// Removes bundles that no site stands for and no render needs, until told to stop.
-async fn prune_sites(store: Arc<Store>, sites: Sites, close: CancellationToken) {
-    let mut every = tokio::time::interval(PRUNE);
-    loop {
-        tokio::select! {
-            () = close.cancelled() => return,
-            _ = every.tick() => {}
-        }
-        let _changing = sites.changing().await;
-        match ports::Directory::prune_sites(store.as_ref()).await {
-            Ok(versions) if versions.is_empty() => {}
-            Ok(versions) => match sites.remove(&versions).await {
-                Ok(()) => tracing::info!(?versions, "removed bundles that nothing needs any more"),
-                Err(error) => {
-                    tracing::error!(%error, ?versions, "cannot remove bundles that nothing needs any more");
-                }
-            },
-            Err(error) => {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "cannot look for bundles that nothing needs"
-                );
-            }
-        }
     }
 }
 

@@ -16,8 +16,10 @@ use clap::Args;
 use jiff::SpanRelativeTo;
 use lastframe_core::net::HostRule;
 use lastframe_core::{FieldError, Limits};
+use lastframe_worker::local::Renderers;
 use lastframe_worker::local::Sandbox;
 use serde::Deserialize;
+use url::Url;
 
 use self::identity::{IdentitySection, IssuerSection};
 pub use self::storage::{LinkLives, Place, Storage};
@@ -67,6 +69,7 @@ struct File {
     queue: QueueSection,
     limits: LimitsSection,
     enqueue: EnqueueSection,
+    sites: SitesSection,
     identity: IdentitySection,
     issuer: Vec<IssuerSection>,
     encryption: EncryptionSection,
@@ -211,6 +214,13 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct SitesSection {
+    origins: Vec<String>,
+    max_renderers: Option<usize>,
+}
+
 /// The configuration, complete.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -274,6 +284,10 @@ pub struct Config {
     pub enqueue_site: String,
     /// The composition that `/enqueue` renders when a body names none.
     pub enqueue_composition: String,
+    /// Where sites may lie that are not uploaded, such as `https://bucket.example`.
+    pub origins: Vec<String>,
+    /// Versions of Remotion that are installed when a site needs them, at most.
+    pub max_renderers: usize,
     /// How tokens are issued, and whose are good.
     pub identity: IdentityConfig,
     /// Whether secrets in the database are sealed, and with what.
@@ -362,6 +376,8 @@ impl Config {
             links: file.links.read()?,
             enqueue_site: file.enqueue.site.unwrap_or_else(|| "remotion-app".into()),
             enqueue_composition: file.enqueue.composition.unwrap_or_else(|| "main".into()),
+            origins: file.sites.origins.iter().map(|text| origin(text)).collect::<anyhow::Result<_>>()?,
+            max_renderers: file.sites.max_renderers.unwrap_or(10),
             identity: file.identity.with(file.issuer)?,
             data,
         })
@@ -428,6 +444,14 @@ pub(crate) fn storage(config: Option<&Path>, data: &Path) -> anyhow::Result<Stor
     read(config, data)?.storage.read()
 }
 
+impl Config {
+    /// The versions of Remotion in a data folder.
+    #[must_use]
+    pub fn renderers(&self, data: &Path) -> Renderers {
+        Renderers::new(data.join("renderers"), self.node.clone(), on_path("npm"), self.max_renderers)
+    }
+}
+
 /// The data folder when nobody names one.
 ///
 /// # Errors
@@ -468,6 +492,23 @@ fn meminfo(name: &str) -> Option<u64> {
     let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = meminfo.lines().find(|line| line.starts_with(name))?;
     Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
+}
+
+/// An origin in the one way it is written.
+fn origin(text: &str) -> anyhow::Result<String> {
+    let url = Url::parse(text).ok().filter(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.path() == "/"
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && url.username().is_empty()
+    });
+    let url = url.with_context(|| {
+        format!(
+            "in sites.origins, `{text}` is no origin such as https://bucket.s3.eu-central-1.amazonaws.com"
+        )
+    })?;
+    Ok(url.origin().ascii_serialization())
 }
 
 fn on_path(name: &str) -> Option<PathBuf> {
@@ -556,6 +597,22 @@ mod tests {
         ] {
             let error = format!("{:#}", limits(text).unwrap_err());
             assert!(error.contains(key), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_site_may_lie_at_an_origin_alone() {
+        let origins = |text: &str| load(&format!("[sites]\norigins = [\"{text}\"]"), Flags::default());
+        assert_eq!(origins("https://Bucket.Example:443/").unwrap().origins, ["https://bucket.example"]);
+        for text in [
+            "bucket.example",
+            "https://bucket.example/sites",
+            "ftp://bucket.example",
+            "https://me@bucket.example",
+            "*",
+        ] {
+            let error = origins(text).unwrap_err().to_string();
+            assert!(error.contains("sites.origins") && error.contains(text), "{error}");
         }
     }
 

@@ -36,7 +36,7 @@ impl DataFolder {
             }
             Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the data folder"),
         }
-        for name in ["sites", "outputs", "logs", "incoming"] {
+        for name in ["sites", "renderers", "outputs", "logs", "incoming"] {
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path.join(name))?;
         }
         Ok(Self { path, _lock: lock })

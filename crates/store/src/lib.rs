@@ -488,18 +488,29 @@ impl Directory for Store {
         self.readers.run(move |db| site::list(db, &ring, &tenant)).await
     }
 
-    async fn remove_site(&self, tenant: &TenantId, name: &str) -> Result<Vec<String>, RemoveSiteError> {
-        let (tenant, name) = (tenant.clone(), name.to_owned());
-        self.writer.run(move |tx| site::remove(tx, &tenant, &name)).await
+    async fn site_versions(&self, tenant: &TenantId, name: &str) -> Result<Vec<SiteVersion>, QueueError> {
+        let (tenant, name, ring) = (tenant.clone(), name.to_owned(), Arc::clone(&self.ring));
+        self.readers.run(move |db| site::versions(db, &ring, &tenant, &name)).await
     }
 
-    async fn prune_sites(&self) -> Result<Vec<String>, QueueError> {
-        // Looked for on a reader: it may take a while, and nobody's writes should wait for it.
-        let unneeded = self.readers.run(site::unneeded).await?;
-        if unneeded.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.writer.run(move |tx| site::prune(tx, &unneeded)).await
+    async fn has_version(&self, version: &str) -> Result<bool, QueueError> {
+        let version = version.to_owned();
+        self.readers.at_once(move |db| site::has(db, &version)).await
+    }
+
+    async fn remove_site(&self, tenant: &TenantId, name: &str) -> Result<(), RemoveSiteError> {
+        let (tenant, name) = (tenant.clone(), name.to_owned());
+        self.writer.run(move |tx| site::remove(tx, &tenant, &name, None)).await
+    }
+
+    async fn remove_site_version(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+        version: &str,
+    ) -> Result<(), RemoveSiteError> {
+        let (tenant, name, version) = (tenant.clone(), name.to_owned(), version.to_owned());
+        self.writer.run(move |tx| site::remove(tx, &tenant, &name, Some(&version))).await
     }
 }
 

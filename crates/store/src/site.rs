@@ -77,86 +77,68 @@ pub(crate) fn list(db: &Connection, ring: &Ring, tenant: &TenantId) -> Result<Ve
     .map_err(storage)
 }
 
-pub(crate) fn remove(tx: &mut Tx<'_>, tenant: &TenantId, name: &str) -> Result<Vec<String>, RemoveSiteError> {
-    let tenant = tenant_id(tx, tenant)?;
-    let versions: Vec<String> = tx
-        .db
-        .prepare_cached("SELECT version FROM site WHERE tenant_id = ?1 AND name = ?2")
-        .and_then(|mut sql| sql.query_map(params![tenant, name], |row| row.get(0))?.collect())
+/// All versions of a site, the last added first.
+pub(crate) fn versions(
+    db: &Connection,
+    ring: &Ring,
+    tenant: &TenantId,
+    name: &str,
+) -> Result<Vec<SiteVersion>, QueueError> {
+    let mut versions: Vec<SiteVersion> = db
+        .prepare_cached(
+            "SELECT body, site.intact, site.name, version FROM site JOIN tenant ON tenant.id = tenant_id
+             WHERE tenant.name = ?1 AND site.name = ?2",
+        )
+        .and_then(|mut sql| sql.query_map([tenant.as_str(), name], |row| body(row, ring, tenant))?.collect())
         .map_err(storage)?;
-    if versions.is_empty() {
-        return Err(RemoveSiteError::NotFound);
+    versions.sort_by_key(|site| std::cmp::Reverse(site.created_at));
+    Ok(versions)
+}
+
+/// Whether a site of any tenant has that version.
+pub(crate) fn has(db: &Connection, version: &str) -> Result<bool, QueueError> {
+    db.prepare_cached("SELECT EXISTS (SELECT 1 FROM site WHERE version = ?1)")
+        .and_then(|mut sql| sql.query_row([version], |row| row.get(0)))
+        .map_err(storage)
+}
+
+/// Removes a site, or one version of it that is not the current one.
+pub(crate) fn remove(
+    tx: &mut Tx<'_>,
+    tenant: &TenantId,
+    name: &str,
+    version: Option<&str>,
+) -> Result<(), RemoveSiteError> {
+    let tenant = tenant_id(tx, tenant)?;
+    let current: Option<bool> = tx
+        .db
+        .prepare_cached(
+            "SELECT max(current) FROM site WHERE tenant_id = ?1 AND name = ?2 AND version = ifnull(?3, version)",
+        )
+        .and_then(|mut sql| sql.query_row(params![tenant, name, version], |row| row.get(0)))
+        .map_err(storage)?;
+    match (current, version) {
+        (None, _) => return Err(RemoveSiteError::NotFound),
+        (Some(true), Some(_)) => return Err(RemoveSiteError::Current),
+        _ => {}
     }
     let user: Option<String> = tx
         .db
         .prepare_cached(
             "SELECT id FROM render INDEXED BY render_by_site WHERE status IN ('queued', 'rendering') AND tenant_id = ?1 AND site = ?2
-             AND site_version IN (SELECT version FROM site WHERE tenant_id = ?1 AND name = ?2) LIMIT 1",
+             AND site_version IN (SELECT version FROM site WHERE tenant_id = ?1 AND name = ?2 AND version = ifnull(?3, version))
+             LIMIT 1",
         )
-        .and_then(|mut sql| sql.query_row(params![tenant, name], |row| row.get(0)).optional())
+        .and_then(|mut sql| sql.query_row(params![tenant, name, version], |row| row.get(0)).optional())
         .map_err(storage)?;
     if let Some(user) = user {
         return Err(RemoveSiteError::InUse(row::id(&user)?));
     }
     tx.db
-        .prepare_cached("DELETE FROM site WHERE tenant_id = ?1 AND name = ?2")
-        .and_then(|mut sql| sql.execute(params![tenant, name]))
+        .prepare_cached(
+            "DELETE FROM site WHERE tenant_id = ?1 AND name = ?2 AND version = ifnull(?3, version)",
+        )
+        .and_then(|mut sql| sql.execute(params![tenant, name, version]))
         .map_err(storage)?;
-    unused(tx, versions).map_err(Into::into)
-}
-
-/// A version of a tenant's site.
-pub(crate) struct Version {
-    tenant: i64,
-    name: String,
-    version: String,
-}
-
-/// Versions for which no name stands, and which no render needs or would need if it were retried.
-pub(crate) fn unneeded(db: &Connection) -> Result<Vec<Version>, QueueError> {
-    let version =
-        |row: &Row<'_>| Ok(Version { tenant: row.get(0)?, name: row.get(1)?, version: row.get(2)? });
-    db.prepare_cached(
-        "SELECT tenant_id, name, version FROM site WHERE NOT current AND intact AND NOT EXISTS
-            (SELECT 1 FROM render INDEXED BY render_by_status WHERE render.tenant_id = site.tenant_id AND render.site = site.name
-                AND site_version = site.version AND status IN ('queued', 'rendering', 'failed', 'cancelled'))",
-    )
-    .and_then(|mut sql| sql.query_map([], version)?.collect())
-    .map_err(storage)
-}
-
-/// Forgets them, but for those that have come to be needed since. Returns what no site uses any more.
-pub(crate) fn prune(tx: &mut Tx<'_>, versions: &[Version]) -> Result<Vec<String>, QueueError> {
-    let mut gone = Vec::new();
-    for Version { tenant, name, version } in versions {
-        let forgotten = tx
-            .db
-            .prepare_cached(
-                "DELETE FROM site WHERE tenant_id = ?1 AND name = ?2 AND version = ?3 AND NOT current AND NOT EXISTS
-                    (SELECT 1 FROM render INDEXED BY render_by_site WHERE status IN ('queued', 'rendering')
-                        AND render.tenant_id = ?1 AND render.site = ?2 AND site_version = ?3)",
-            )
-            .and_then(|mut sql| sql.execute(params![tenant, name, version]))
-            .map_err(storage)?;
-        if forgotten > 0 {
-            gone.push(version.clone());
-        }
-    }
-    unused(tx, gone)
-}
-
-/// Those of the versions that no site uses.
-fn unused(tx: &Tx<'_>, versions: Vec<String>) -> Result<Vec<String>, QueueError> {
-    let mut unused = Vec::new();
-    for version in versions {
-        let used: bool = tx
-            .db
-            .prepare_cached("SELECT EXISTS (SELECT 1 FROM site WHERE version = ?1)")
-            .and_then(|mut sql| sql.query_row([&version], |row| row.get(0)))
-            .map_err(storage)?;
-        if !used {
-            unused.push(version);
-        }
-    }
-    Ok(unused)
+    Ok(())
 }

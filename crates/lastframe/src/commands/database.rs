@@ -17,7 +17,7 @@ use crate::sites;
 
 /// Which data folder.
 #[derive(Args, Debug)]
-struct Data {
+pub(super) struct Data {
     /// The data folder
     #[arg(long = "data", env = "LASTFRAME_DATA", value_name = "DIR")]
     folder: Option<PathBuf>,
@@ -28,7 +28,7 @@ struct Data {
 }
 
 impl Data {
-    fn folder(&self) -> anyhow::Result<PathBuf> {
+    pub(super) fn folder(&self) -> anyhow::Result<PathBuf> {
         self.folder.clone().map_or_else(config::default_data, Ok)
     }
 

@@ -4,6 +4,7 @@ mod audit;
 mod database;
 mod key;
 mod queue;
+mod renderer;
 mod renders;
 mod serve;
 mod site;
@@ -46,9 +47,12 @@ Commands on the server's machine find it, and its token, by the data folder; els
 enum Command {
     /// Run the server: API, queue and workers in one process
     Serve(serve::Serve),
-    /// Add, list and remove sites: bundled Remotion projects
-    #[command(subcommand)]
+    /// Add, list, roll back and remove sites: bundled Remotion projects
+    #[command(subcommand, after_help = site::EXAMPLES)]
     Site(site::Site),
+    /// List, install and remove the versions of Remotion that sites are rendered with
+    #[command(subcommand)]
+    Renderer(renderer::Renderer),
     /// Submit a render, follow it, and fetch its video
     #[command(after_help = format!("{}\n\n{}", renders::EXAMPLES, exit::TEACH))]
     Render(Box<renders::Submit>),
@@ -132,6 +136,11 @@ struct Server {
 }
 
 impl Server {
+    /// Whether it is found, with its admin token, by the data folder on this machine.
+    fn is_own(&self) -> bool {
+        self.server.is_none() && self.token.is_none()
+    }
+
     fn client(&self) -> Result<Client, Failed> {
         let data = || self.data.clone().map_or_else(config::default_data, Ok);
         let server = match &self.server {
@@ -178,6 +187,7 @@ pub fn main() -> ExitCode {
         match cli.command {
             Command::Serve(serve) => serve.run().await,
             Command::Site(site) => site.run().await,
+            Command::Renderer(renderer) => renderer.run().await,
             Command::Render(submit) => submit.run().await,
             Command::Show(show) => show.run().await,
             Command::List(list) => list.run().await,

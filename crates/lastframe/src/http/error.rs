@@ -143,9 +143,10 @@ impl ApiError {
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             Self::NoSpace => (StatusCode::INSUFFICIENT_STORAGE, "no_space"),
             Self::Damaged(_) => (StatusCode::INTERNAL_SERVER_ERROR, "damaged"),
-            Self::Bundle(BundleError::Storage(_)) | Self::Internal(_) => {
+            Self::Bundle(BundleError::Storage(_) | BundleError::Queue(_)) | Self::Internal(_) => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "internal")
             }
+            Self::Bundle(BundleError::Renderer(_)) => (StatusCode::UNPROCESSABLE_ENTITY, "renderer_missing"),
             Self::Bundle(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_bundle"),
         }
     }
@@ -285,7 +286,7 @@ impl From<RemoveSiteError> for ApiError {
     fn from(error: RemoveSiteError) -> Self {
         match error {
             RemoveSiteError::NotFound => Self::NotFound("site"),
-            RemoveSiteError::InUse(_) => Self::Conflict(error.to_string()),
+            RemoveSiteError::InUse(_) | RemoveSiteError::Current => Self::Conflict(error.to_string()),
             RemoveSiteError::Queue(error) => error.into(),
         }
     }
@@ -295,6 +296,7 @@ impl From<BundleError> for ApiError {
     fn from(error: BundleError) -> Self {
         match error {
             BundleError::Storage(error) if is_full(&error) => error.into(),
+            BundleError::Queue(error) => error.into(),
             error => Self::Bundle(error),
         }
     }

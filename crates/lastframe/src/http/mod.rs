@@ -57,6 +57,7 @@ pub(crate) use self::encryption::{EncryptionView, KeyView};
 pub(crate) use self::error::{ApiError, Problem};
 pub(crate) use self::links::LinkView;
 pub(crate) use self::range::{Part, part};
+pub(crate) use self::sites::{Current, VersionView};
 pub(crate) use self::tenants::{Settings, TenantView, Tenants};
 pub(crate) use self::view::{Accepted, RenderPage, RenderView};
 
@@ -137,7 +138,9 @@ pub(crate) fn router(api: Api) -> Router {
         .routes(routes!(links::follow))
         .routes(routes!(sites::list))
         .routes(routes!(sites::get, sites::remove))
-        .routes(routes!(sites::add_version))
+        .routes(routes!(sites::versions, sites::add_version))
+        .routes(routes!(sites::set_current))
+        .routes(routes!(sites::remove_version))
         .routes(routes!(accounts::sign_in))
         .routes(routes!(accounts::sign_out))
         .routes(routes!(accounts::me))

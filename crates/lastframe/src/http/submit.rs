@@ -240,6 +240,7 @@ async fn accept(
 /// The requests of one submit, found to be fit for the sites they name.
 struct Checked {
     requests: Vec<RenderRequest>,
+    /// By what the requests call them.
     sites: HashMap<String, SiteVersion>,
     kind: Kind,
     /// Where in the body a request stands, as a JSON pointer.
@@ -256,12 +257,10 @@ impl Checked {
         place: fn(usize) -> String,
     ) -> Result<Self, ApiError> {
         let standing = Standing::of(api, &caller.tenant).await?;
-        let mut sites = HashMap::new();
+        let mut found = HashMap::new();
         for RenderRequest { serve_url, .. } in &requests {
-            if !sites.contains_key(serve_url)
-                && let Some(site) = api.directory.site(&caller.tenant, serve_url).await?
-            {
-                sites.insert(serve_url.clone(), site);
+            if !found.contains_key(serve_url) {
+                found.insert(serve_url.clone(), api.sites.find(&caller.tenant, serve_url).await?);
             }
         }
         if !caller.scopes.allow(Scope::RendersEnvironment) {
@@ -274,12 +273,14 @@ impl Checked {
         let (can, now) = (api.queue.capabilities(), api.clock.now());
         let mut errors = Vec::new();
         for (index, request) in requests.iter_mut().enumerate() {
-            let mut wrong = check(request, sites.get(&request.serve_url), kind);
+            let mut wrong = check(request, &found[&request.serve_url], kind);
             wrong.extend(request.check_supported(&can, now));
             wrong.extend(standing.bound(request, api.config.timeout));
             errors.extend(wrong.into_iter().map(|error| error.below(&place(index))));
         }
         if errors.is_empty() {
+            let sites =
+                found.into_iter().filter_map(|(serve_url, site)| Some((serve_url, site.ok()?))).collect();
             Ok(Self { requests, sites, kind, place, standing })
         } else {
             Err(ApiError::Invalid(errors))
@@ -296,11 +297,14 @@ impl Checked {
         if let Some(shortage) = api.space.shortage() {
             return Err(ApiError::LowDisk(shortage));
         }
-        let new = |request: RenderRequest| NewRender {
-            kind: self.kind,
-            site_version: self.sites[&request.serve_url].version.clone(),
-            request,
-            default_max_attempts: api.config.max_attempts,
+        let new = |request: RenderRequest| {
+            let site = &self.sites[&request.serve_url];
+            NewRender {
+                kind: self.kind,
+                site_version: site.version.clone(),
+                request: RenderRequest { serve_url: site.name.clone(), ..request },
+                default_max_attempts: api.config.max_attempts,
+            }
         };
         let renders: Vec<_> = self.requests.into_iter().map(new).collect();
         let count = renders.len();
@@ -341,7 +345,7 @@ impl Checked {
                 dry_run: true,
                 site_version: site.version,
                 composition,
-                request,
+                request: RenderRequest { serve_url: site.name, ..request },
                 ignored: Vec::new(),
             })
         });
@@ -364,13 +368,10 @@ fn environment(request: &RenderRequest) -> impl Iterator<Item = FieldError> {
 }
 
 /// Everything wrong with a request that can be known before it is rendered.
-fn check(request: &RenderRequest, site: Option<&SiteVersion>, kind: Kind) -> Vec<FieldError> {
-    let Some(site) = site else {
-        let detail = format!(
-            "there is no site `{}`: add it with `lastframe site add PROJECT --name {0}`",
-            request.serve_url
-        );
-        return vec![FieldError::new("/serveUrl", detail)];
+fn check(request: &RenderRequest, site: &Result<SiteVersion, String>, kind: Kind) -> Vec<FieldError> {
+    let site = match site {
+        Ok(site) => site,
+        Err(why) => return vec![FieldError::new("/serveUrl", why.as_str())],
     };
     let Some(composition) = site.composition(&request.composition) else {
         let known: Vec<_> = site.compositions.iter().map(|composition| composition.id.as_str()).collect();

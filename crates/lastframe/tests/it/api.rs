@@ -305,6 +305,8 @@ async fn the_description_of_the_api_names_every_route() {
         "/v1/encryption",
         "/v1/encryption/rotate",
         "/v1/audit",
+        "/v1/sites/{name}/versions/{version}",
+        "/v1/sites/{name}/current",
         "/healthz",
         "/readyz",
     ] {

@@ -64,6 +64,32 @@ impl Server {
         Self::begun(command, data, http).await
     }
 
+    /// A server that has Node and a browser, and no npm: what it renders with lies in its data folder already.
+    pub(crate) async fn without_npm(config: &str) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        std::fs::write(data.path().join("lastframe.toml"), config).unwrap();
+        let programs = data.path().join("programs");
+        std::fs::create_dir(&programs).unwrap();
+        for program in ["node", "chromium-headless-shell", "chromium", "google-chrome"] {
+            let path = std::env::var_os("PATH").unwrap();
+            let found =
+                std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.exists());
+            if let Some(found) = found {
+                std::os::unix::fs::symlink(found.canonicalize().unwrap(), programs.join(program)).unwrap();
+            }
+        }
+        let mut command = command(data.path());
+        command.env("PATH", &programs);
+        Self::started_by(command, data).await
+    }
+
+    /// Puts the Remotion of the test project where the server keeps its own.
+    pub(crate) fn give_renderer(&self) {
+        let prefix = self.data.path().join("renderers").join(REMOTION);
+        std::fs::create_dir_all(&prefix).unwrap();
+        std::os::unix::fs::symlink(project().join("node_modules"), prefix.join("node_modules")).unwrap();
+    }
+
     async fn begun(mut command: Command, data: tempfile::TempDir, http: reqwest::Client) -> Self {
         let log = std::fs::OpenOptions::new()
             .create(true)
@@ -373,8 +399,11 @@ pub(crate) fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../remotion-app").canonicalize().unwrap()
 }
 
+/// The Remotion version of the project.
+pub(crate) const REMOTION: &str = "4.0.527";
+
 /// The test site, bundled once for all tests.
-fn bundle() -> &'static [u8] {
+pub(crate) fn bundle() -> &'static [u8] {
     static BUNDLE: OnceLock<Vec<u8>> = OnceLock::new();
     BUNDLE.get_or_init(|| {
         let out = tempfile::tempdir().unwrap();

@@ -1,7 +1,8 @@
 //! The renderer of this machine: Remotion in a Node sidecar, with a warm browser.
 //!
 //! `sidecar.mjs` speaks to Remotion, `sidecar` speaks to it, `supervise` makes sure that nothing of it outlives its
-//! use, `pool` keeps sidecars warm, and this file turns one job into one run.
+//! use, `pool` keeps sidecars warm, `renderers` has Remotion in every version that sites need, `remote` watches over sites
+//! at a URL, and this file turns one job into one run.
 //!
 //! A site is somebody's code. `walls` finds out how far a sidecar can be kept to itself on this machine, `confine` and
 //! `root` do that, `proxy` is its way out, `scratch` takes from it what it has made, `memory` sees what it takes.
@@ -11,6 +12,8 @@ mod memory;
 mod pool;
 mod private;
 mod proxy;
+pub mod remote;
+mod renderers;
 mod root;
 mod scratch;
 mod sidecar;
@@ -38,6 +41,7 @@ use self::sidecar::{Command, Event, Sidecar, SidecarError, Site};
 use crate::logs::{AttemptLog, Logs};
 
 pub use self::confine::{SUPERVISED, supervised};
+pub use self::renderers::{RendererError, Renderers, version_of};
 pub use self::supervise::supervise;
 pub use self::walls::{Sandbox, Wall, Walls};
 
@@ -59,6 +63,10 @@ const LACK: Duration = Duration::from_secs(15);
 pub struct Options {
     /// Where bundles lie, each in a folder named by its version.
     pub sites: PathBuf,
+    /// Remotion, by version.
+    pub renderers: Arc<Renderers>,
+    /// Looks at sites that lie at a URL. Should follow no redirects, and have a timeout.
+    pub http: reqwest::Client,
     /// Scratch space: belongs to this renderer alone, and is emptied at start.
     pub work: PathBuf,
     /// Starts a program under [`supervise()`]: the words before the program's own.
@@ -155,12 +163,18 @@ impl LocalRenderer {
         Ok(Self { pool: Arc::new(Pool::new(options)?), logs })
     }
 
-    /// The compositions of a bundle, worked out with their default props.
+    /// The compositions of the bundle in a folder or at a URL, worked out with their default props.
     ///
     /// # Errors
     /// What Remotion or the bundle says.
-    pub async fn compositions(&self, bundle: &Path, renderer: &Path) -> Result<Vec<Composition>, Failure> {
-        let mut sidecar = self.pool.start(Site { renderer, bundle }).await.map_err(Failure::from)?;
+    pub async fn compositions(
+        &self,
+        bundle: &Path,
+        url: Option<&str>,
+        renderer: &Path,
+    ) -> Result<Vec<Composition>, Failure> {
+        let mut sidecar = self.pool.start(Site { renderer, bundle, url }).await.map_err(Failure::from)?;
+        let bundle = url.map_or(bundle, Path::new);
         let (watched, most) = (sidecar.process(), self.pool.max_memory());
         let answer = tokio::select! {
             answer = compositions(&mut sidecar, bundle) => answer,
@@ -261,7 +275,7 @@ async fn run(renderer: LocalRenderer, job: Job, events: mpsc::Sender<RunEvent>, 
     };
     let watched = sidecar.process();
     let rendered = tokio::select! {
-        rendered = render(&mut sidecar, &job, seat.frames_at_once(), &events, &mut log) => rendered,
+        rendered = render(&mut sidecar, &job, seat.frames_at_once(), &events, &mut log, renderer.pool.http()) => rendered,
         held = too_much(watched, renderer.pool.max_memory()) => Err(out_of_memory(held, renderer.pool.max_memory())),
         () = stop.cancelled() => {
             log.line("worker", "stopped");
@@ -333,17 +347,25 @@ async fn render(
     frames_at_once: usize,
     events: &mpsc::Sender<RunEvent>,
     log: &mut AttemptLog,
+    http: &reqwest::Client,
 ) -> Result<(PathBuf, Output), Failure> {
     let id = format!("{}-{}", job.render, job.attempt);
     let temporary = sidecar.scratch().own().join(&id);
     let name = format!("output.{}", job.request.extension(job.kind));
     let file = temporary.join(&name);
     let options = job.request.for_remotion(job.kind);
-    let serve_url = sidecar.site(&job.site.version);
+    let folder = sidecar.site(&job.site.version);
+    let serve_url = match &job.site.url {
+        Some(url) => {
+            remote::unchanged(http, url, &folder).await?;
+            Path::new(url)
+        }
+        None => &folder,
+    };
     let command = Command::Render {
         id: &id,
         kind: job.kind,
-        serve_url: &serve_url,
+        serve_url,
         output_location: &file,
         temporary: &temporary,
         concurrency: frames_at_once,
@@ -417,6 +439,8 @@ async fn next(sidecar: &mut Sidecar) -> Result<Event, Failure> {
 
 impl From<SidecarError> for Failure {
     fn from(error: SidecarError) -> Self {
-        Self::new(error.code(), crate::error_chain(&error), true)
+        // Somebody has to bring the renderer first: another attempt would not.
+        let retryable = !matches!(error, SidecarError::NoRenderer(_));
+        Self::new(error.code(), crate::error_chain(&error), retryable)
     }
 }

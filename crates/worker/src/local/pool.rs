@@ -4,12 +4,13 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lastframe_core::TenantId;
 use lastframe_core::ports::Job;
+use lastframe_core::site::SiteVersion;
 use tokio::time::Instant;
 
 use super::sidecar::{Sidecar, SidecarError, Site};
@@ -100,14 +101,27 @@ impl Pool {
                 sidecar.stop().await;
             }
             let Some(mut sidecar) = found else {
-                let bundle = self.options.sites.join(&job.site.version);
-                return self.start(Site { renderer: Path::new(&job.site.renderer), bundle: &bundle }).await;
+                let (renderer, bundle) =
+                    (self.renderer(&job.site)?, self.options.sites.join(&job.site.version));
+                let site = Site { renderer: &renderer, bundle: &bundle, url: job.site.url.as_deref() };
+                return self.start(site).await;
             };
             if sidecar.catch_up() {
                 return Ok(sidecar);
             }
             sidecar.stop().await;
         }
+    }
+
+    /// Looked for when a job starts, so that a data folder can be moved and a project be brought up to date.
+    fn renderer(&self, site: &SiteVersion) -> Result<PathBuf, SidecarError> {
+        let found =
+            self.options.renderers.find(&site.remotion_version, site.renderer.as_deref().map(Path::new));
+        found.ok_or_else(|| SidecarError::NoRenderer(site.remotion_version.clone()))
+    }
+
+    pub(super) fn http(&self) -> &reqwest::Client {
+        &self.options.http
     }
 
     /// A new sidecar, which can reach that site and no other.

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use lastframe_core::net::HostRule;
 use lastframe_core::site::Composition;
 use lastframe_core::{Failure, Kind, Phase, RenderRequest, verify::Probe};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -24,6 +25,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 use tokio_util::task::AbortOnDropHandle;
+use url::Url;
 
 use super::private::Private;
 use super::scratch::Scratch;
@@ -106,6 +108,11 @@ pub(super) enum Event {
 pub(super) enum SidecarError {
     #[error("cannot start the sidecar")]
     Start(#[source] std::io::Error),
+    #[error(
+        "there is no @remotion/renderer {0} on the server's machine any more: run `lastframe renderer add {0}` there, or add the site \
+         again, and retry the render"
+    )]
+    NoRenderer(String),
     #[error("the sidecar did not come up within {} s", START.as_secs())]
     Slow,
     #[error("the sidecar is gone{}", said(.0))]
@@ -118,6 +125,7 @@ impl SidecarError {
     pub(super) fn code(&self) -> &'static str {
         match self {
             Self::Start(_) | Self::Slow => "sidecar_not_started",
+            Self::NoRenderer(_) => "renderer_missing",
             Self::Gone(_) => "sidecar_gone",
             Self::Nonsense(_) => "internal",
         }
@@ -133,6 +141,22 @@ fn said(lines: &[String]) -> String {
 pub(super) struct Site<'a> {
     pub(super) renderer: &'a Path,
     pub(super) bundle: &'a Path,
+    /// Where the rest of it is, of a site at a URL: its browser must be let through to there.
+    pub(super) url: Option<&'a str>,
+}
+
+impl Site<'_> {
+    /// What it may reach although it is not public.
+    fn allowed(&self, always: &Arc<[HostRule]>) -> Arc<[HostRule]> {
+        let origin = self
+            .url
+            .and_then(|url| Url::parse(url).ok())
+            .and_then(|url| format!("{}:{}", url.host_str()?, url.port_or_known_default()?).parse().ok());
+        match origin {
+            Some(origin) => always.iter().cloned().chain([origin]).collect(),
+            None => Arc::clone(always),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -191,13 +215,14 @@ impl Sidecar {
             proxy: None,
             user,
         };
+        let allowed = site.allowed(&options.allow_hosts);
         let ready = timeout(START, async {
             if !walls.are_off() {
                 let Some(listener) = receive_listener(&sidecar.commands).await else {
                     // It says why before it goes.
                     return Err(sidecar.next().await.err().unwrap_or_else(|| sidecar.gone()));
                 };
-                let proxy = proxy::serve(listener, Arc::clone(&options.allow_hosts), sidecar.printed.clone());
+                let proxy = proxy::serve(listener, allowed, sidecar.printed.clone());
                 sidecar.proxy = Some(AbortOnDropHandle::new(tokio::spawn(proxy)));
             }
             loop {
