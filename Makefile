@@ -1,8 +1,8 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup build install deb demo test test-deb lint check soak bench bench-queue clean
+.PHONY: help setup build install deb demo test test-deb lint check soak bench bench-queue fuzz schemathesis clean
 
 help: ## Say what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: ## Install what is missing: a browser, fonts, npm packages
 	@scripts/setup
@@ -23,6 +23,7 @@ lint: setup ## Formatting, lints, documentation, types, licences
 	@scripts/lint
 
 test: setup ## Everything that must hold, with a real browser
+	@scripts/setup tests
 	@scripts/test
 
 test-deb: build ## Install, upgrade, remove and purge the package on a clean Debian; as root
@@ -30,6 +31,12 @@ test-deb: build ## Install, upgrade, remove and purge the package on a clean Deb
 
 soak: ## Kill the queue, fail its disk and cut its power for SOAK_MINUTES (10), from SOAK_SEED
 	cargo test --locked -p lastframe-store --test crash -- --ignored --exact soak::soak --nocapture
+
+fuzz: ## Feed the parsers what libFuzzer finds, each for FUZZ_SECONDS (60)
+	@scripts/fuzz
+
+schemathesis: build ## Ask a server whatever its openapi.json allows, and what it does not
+	@scripts/schemathesis
 
 bench: build ## Measure: a render of a warm server beside `npx remotion render`
 	@node bench/warm-render.mjs

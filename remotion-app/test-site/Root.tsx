@@ -1,4 +1,4 @@
-import { useEffect, useLayoutEffect } from "react";
+import { useEffect, useLayoutEffect, useState } from "react";
 import {
   AbsoluteFill,
   cancelRender,
@@ -71,6 +71,36 @@ const Logs = () => {
 
 const Picture = ({ src }: { src: string }) => <Img src={src} style={{ width: "100%", height: "100%" }} />;
 
+const Hoards = ({ mebibytes }: { mebibytes: number }) => {
+  const [hoard] = useState<Uint8Array[]>([]);
+  useLayoutEffect(() => {
+    const handle = delayRender("hoarding");
+    const timer = setInterval(() => {
+      if (hoard.length * 16 >= mebibytes) return continueRender(handle);
+      hoard.push(new Uint8Array(16 << 20).fill(1));
+    }, 10);
+    return () => clearInterval(timer);
+  }, [hoard, mebibytes]);
+  return <Card text="hoards" />;
+};
+
+/** Asks for each of the URLs, and says in one line what came of it. */
+const Asks = ({ urls }: { urls: string[] }) => {
+  useLayoutEffect(() => {
+    const handle = delayRender("asking", { timeoutInMilliseconds: 60_000 });
+    const ask = async (url: string) => {
+      const answer = await fetch(url, { cache: "no-store" });
+      return `${answer.status} ${(await answer.text()).slice(0, 40)}`;
+    };
+    const tried = urls.map((url) => ask(url).catch((error: Error) => `none: ${error.message}`.slice(0, 40)));
+    void Promise.all(tried).then((answers) => {
+      console.log(`asked: ${JSON.stringify(answers)}`);
+      continueRender(handle);
+    });
+  }, [urls]);
+  return <Card text="asks" />;
+};
+
 export const Root = () => (
   <>
     {/* tiny: ten frames of a colour and a text, both from props */}
@@ -128,6 +158,12 @@ export const Root = () => (
 
     {/* logs: one line to the browser's console at every frame */}
     <Composition id="logs" component={Logs} {...shape} />
+
+    {/* asks: fetches `urls`, which may be none of its business, and logs what it gets */}
+    <Composition id="asks" component={Asks} {...shape} durationInFrames={1} defaultProps={{ urls: [] as string[] }} />
+
+    {/* hoards: takes `mebibytes` of memory at its first frame */}
+    <Composition id="hoards" component={Hoards} {...shape} durationInFrames={1} defaultProps={{ mebibytes: 1 }} />
 
     {/* image: a picture from the URL `src`, which may fail to load */}
     <Composition id="image" component={Picture} {...shape} defaultProps={{ src: staticFile("logo.svg") }} />

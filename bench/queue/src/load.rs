@@ -9,9 +9,10 @@ use lastframe_core::props::Props;
 use lastframe_core::request::QueueOptions;
 use lastframe_core::site::{Composition, SiteVersion};
 use lastframe_core::{Clock as _, Kind, RenderRequest, SystemClock, TenantId};
-use lastframe_store::{Options, Store};
+use lastframe_store::{Key, Keys, Options, Store};
 use serde::Serialize;
 use tokio::time::Instant;
+use zeroize::Zeroizing;
 
 /// Tenants of a filled queue.
 const TENANTS: usize = 10;
@@ -47,11 +48,17 @@ pub(crate) struct Filled {
     per_second: f64,
 }
 
-/// Opens the store, with system time and all defaults of the server.
+/// Opens the store, with system time and all defaults of the server; with a key that everybody knows.
 pub(crate) async fn open(data: &Path) -> anyhow::Result<Arc<Store>> {
     std::fs::create_dir_all(data)?;
-    Ok(Arc::new(Store::open(data, Arc::new(SystemClock::new()), Options::default()).await?))
+    let plain = std::env::var_os(PLAIN).is_some();
+    let known = if plain { Vec::new() } else { vec![Key::new(&Zeroizing::new([0; 32]))] };
+    let options = Options { keys: Keys::new(known, "in the benchmark"), ..Options::default() };
+    Ok(Arc::new(Store::open(data, Arc::new(SystemClock::new()), options).await?))
 }
+
+/// Set to measure without encryption.
+const PLAIN: &str = "BENCH_PLAIN";
 
 /// The tenant of that number, with its site.
 pub(crate) async fn tenant(store: &Store, name: String) -> anyhow::Result<TenantId> {
@@ -123,7 +130,8 @@ fn site() -> SiteVersion {
         name: SITE.into(),
         version: VERSION.into(),
         remotion_version: "4.0.527".into(),
-        renderer: "/nowhere".into(),
+        renderer: None,
+        url: None,
         size_in_bytes: 1,
         compositions: vec![composition],
         created_at: SystemClock::new().now(),

@@ -38,6 +38,7 @@ impl Worker {
             height: Some(1080),
             duration_in_seconds: Some(5.0),
             sha256: "0".repeat(64),
+            deletion: None,
         };
         self.store.finish(lease.render.id, &lease.token, Outcome::Succeeded(output)).await?;
         Ok(())

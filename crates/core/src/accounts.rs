@@ -187,8 +187,14 @@ pub trait Accounts: fmt::Debug + Send + Sync {
     /// Replaces the PHC string of their password and ends their sessions. Whether there is somebody of that address.
     async fn set_password(&self, email: &str, password: String) -> Result<bool, QueueError>;
 
-    /// Starts a session. Sessions that have expired are forgotten.
-    async fn start_session(&self, session: Session, secret: SecretHash) -> Result<(), QueueError>;
+    /// Starts a session, if its user is not disabled and that is still the PHC string of their password. Whether it was
+    /// started. Sessions that have expired are forgotten.
+    async fn start_session(
+        &self,
+        session: Session,
+        secret: SecretHash,
+        password: String,
+    ) -> Result<bool, QueueError>;
 
     /// Replaces the secret `shown` of a session by `next`, and puts its end off to `until`.
     async fn renew_session(

@@ -12,7 +12,8 @@ use crate::request::{FieldError, RenderRequest};
 pub struct Capabilities {
     /// Renders of higher priority go first within their tenant.
     pub priorities: bool,
-    /// Tenants that wait are served in turn, by weight, and each can be kept to so many renders at once.
+    /// Tenants that wait are served in turn, by weight, and each can be kept to so many renders at once and so many
+    /// waiting. What else is in their [`Limits`](crate::Limits) every queue that can do this keeps for who asks.
     pub fair_share: bool,
     /// The longest that `runAt` may lie ahead.
     pub longest_delay: Duration,

@@ -1,5 +1,5 @@
-//! What the ports [`Queue`](crate::ports::Queue) and [`Directory`](crate::ports::Directory) promise, as tests that
-//! every implementation passes.
+//! What the ports [`Queue`](crate::ports::Queue), [`Directory`](crate::ports::Directory) and
+//! [`Accounts`](crate::ports::Accounts) promise, as tests that every implementation passes.
 //!
 //! An implementation becomes a [`Subject`], and its tests call [`conformance!`](crate::conformance!) with it: each
 //! sentence of the contract is then a test of theirs. What an implementation does not declare among its
@@ -9,6 +9,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test, what must not happen is a failure of the test")]
 
 mod accept;
+mod accounts;
 mod ask;
 mod cancel;
 mod capabilities;
@@ -20,6 +21,7 @@ mod forget;
 mod group;
 mod hold;
 mod lease;
+mod limits;
 mod pause;
 mod priority;
 mod redrive;
@@ -126,6 +128,22 @@ contract! {
         a_waiting_claim_is_woken_when_a_tenant_at_its_limit_has_room_again
         a_waiting_claim_is_woken_when_a_limit_is_raised
     }
+    limits if (|can| can.fair_share) {
+        no_more_wait_than_may_and_the_refused_leave_nothing_behind
+        of_many_submitted_at_once_no_more_are_accepted_than_may_wait
+        renders_of_one_submit_are_all_or_none_at_the_limit
+        a_limit_counts_the_renders_of_its_tenant_and_no_others
+        whatever_takes_a_render_out_of_the_queue_makes_room
+        a_key_stands_for_its_renders_at_the_limit_too
+        what_was_accepted_once_comes_back_whatever_the_limit
+        a_limit_of_nothing_takes_nothing_on
+        what_waits_beyond_a_limit_that_is_lowered_stays
+        a_limit_is_in_force_at_once_and_outlasts_a_restart
+        who_has_no_limits_of_its_own_has_the_defaults
+        the_defaults_are_in_force_for_whoever_comes_later
+        tenants_are_served_by_the_weight_that_counts
+        limits_that_a_queue_does_not_need_are_kept_for_who_asks
+    }
     group {
         the_next_starts_when_the_one_before_is_terminal_and_not_before
         one_that_is_cancelled_while_it_is_queued_lets_the_next_go
@@ -231,6 +249,7 @@ contract! {
         one_that_holds_its_group_is_left
         a_key_is_free_when_its_render_is_forgotten
         a_site_whose_renders_are_forgotten_can_be_removed
+        an_output_that_is_not_kept_is_due_in_its_time_until_it_is_deleted
     }
     views {
         tenants_are_told_by_name_with_what_they_get
@@ -264,10 +283,30 @@ contract! {
         a_site_is_its_tenants_own
         a_site_that_a_render_still_needs_is_not_removed
         another_tenants_render_of_a_site_of_the_same_name_does_not_keep_it
-        a_version_that_another_site_uses_is_not_told_as_unused
+        versions_are_listed_the_last_added_first
+        the_version_that_a_name_stands_for_is_not_removed
+        a_version_that_a_render_still_needs_is_not_removed
+        a_removed_version_is_gone_and_the_others_stay
+        a_version_is_there_as_long_as_any_site_has_it
+    }
+    accounts {
+        a_person_is_there_as_they_were_after_a_restart
+        an_address_is_one_persons
+        people_are_listed_by_address
+        what_is_not_changed_of_a_person_stays
+        a_session_goes_on_by_a_new_secret_each_time
+        a_secret_that_was_replaced_ends_its_session_and_no_other
+        a_session_ends_when_it_is_not_used_in_time
+        a_session_starts_by_the_password_that_is_good_now_alone
+        another_password_ends_the_sessions_of_that_person
+        whoever_is_disabled_has_no_session_and_gets_none_back
+        only_who_has_the_secret_of_a_session_ends_it
+        a_token_is_there_as_it_was_after_a_restart
+        tokens_are_listed_oldest_first_and_those_that_ended_too
+        revoking_a_token_twice_is_revoking_it_once
     }
     capabilities {
         pauses_are_refused_where_there_are_none
-        shares_are_refused_where_there_are_none
+        limits_are_refused_where_there_are_none
     }
 }

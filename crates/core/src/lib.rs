@@ -9,7 +9,12 @@ pub mod capabilities;
 pub mod clock;
 #[cfg(feature = "test-util")]
 pub mod conformance;
+pub mod disposition;
+pub mod frame_range;
 pub mod lease;
+pub mod limits;
+pub mod net;
+pub mod percent;
 pub mod ports;
 pub mod props;
 pub mod render;
@@ -20,7 +25,9 @@ pub mod verify;
 pub use accounts::{Scope, Scopes};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use lease::{Checkpoint, Extended, HandBack, Lease, LeaseToken, Outcome, RetryPolicy};
+pub use limits::Limits;
 pub use render::{
-    Attempt, Blocked, Event, Failure, Kind, Output, Phase, Progress, Render, RenderId, Status, TenantId,
+    Attempt, Blocked, Deletion, Event, Failure, Kind, Output, Phase, Progress, Render, RenderId, Status,
+    TenantId,
 };
 pub use request::{FieldError, OnFailure, RenderRequest};

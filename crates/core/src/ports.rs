@@ -2,17 +2,21 @@
 //!
 //! [`Queue`] is one port because each of its verbs is one transaction: what it promises is true when it returns.
 
+use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_core::Stream;
 use jiff::Timestamp;
 
 pub use crate::accounts::Accounts;
 pub use crate::capabilities::Capabilities;
 use crate::lease::{Checkpoint, Extended, HandBack, Lease, LeaseToken, Outcome};
+use crate::limits::Limits;
 use crate::render::{
     Attempt, Blocked, Failure, IllegalTransition, Kind, Output, Phase, Progress, Render, RenderId, Status,
     TenantId,
@@ -60,6 +64,9 @@ pub enum SubmitError {
     /// The site of the render at this index, in the version asked for, is not there any more.
     #[error("the site was removed")]
     SiteGone(usize),
+    /// With these, more renders of the tenant would wait than may.
+    #[error("the tenant may have {0} renders waiting at most")]
+    TooManyQueued(u32),
     /// The queue cannot answer now.
     #[error(transparent)]
     Queue(#[from] QueueError),
@@ -79,7 +86,7 @@ pub enum ControlError {
     Queue(#[from] QueueError),
 }
 
-/// Why a pause, a resume or a share was refused.
+/// Why a pause, a resume or a limit was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum SteerError {
     /// This queue never can: see [`Capabilities`].
@@ -206,26 +213,6 @@ pub struct Group {
     pub queued: u32,
 }
 
-/// What a tenant gets of the machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Share {
-    /// From 1 to [`Share::MAX_WEIGHT`]: a tenant of weight 2 is served twice as often as one of weight 1 while both wait.
-    pub weight: u32,
-    /// Renders of it at once; as many as the workers take when absent. 0 lets none start.
-    pub max_rendering: Option<u32>,
-}
-
-impl Share {
-    /// The greatest weight.
-    pub const MAX_WEIGHT: u32 = 1_000;
-}
-
-impl Default for Share {
-    fn default() -> Self {
-        Self { weight: 1, max_rendering: None }
-    }
-}
-
 /// Renders by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -246,8 +233,10 @@ pub struct Counts {
 pub struct Tenant {
     /// Its name.
     pub id: TenantId,
-    /// What it gets.
-    pub share: Share,
+    /// Its own limits.
+    pub limits: Limits,
+    /// What counts: its own limits, or the defaults where it has none.
+    pub effective: Limits,
     /// Whether it is paused.
     pub paused: bool,
     /// Its renders.
@@ -279,13 +268,21 @@ pub trait Queue: std::fmt::Debug + Send + Sync {
     /// What it can do.
     fn capabilities(&self) -> Capabilities;
 
-    /// Accepts all of `renders`, or none.
+    /// Accepts all of `renders`, or none. Only this is subject to a limit of what may wait: what was accepted once is
+    /// put back, retried and redriven whatever the limit.
     async fn submit(
         &self,
         tenant: &TenantId,
         renders: Vec<NewRender>,
         key: Option<IdempotencyKey>,
     ) -> Result<Submitted, SubmitError>;
+
+    /// The renders that were accepted under the key, which a submit would answer with; none when it would be a new one.
+    async fn submitted(
+        &self,
+        tenant: &TenantId,
+        key: &IdempotencyKey,
+    ) -> Result<Option<Vec<Render>>, SubmitError>;
 
     /// Leases the render whose turn it is, waiting up to `wait` for one.
     async fn claim(&self, worker: &str, wait: Duration) -> Result<Option<Lease>, QueueError>;
@@ -325,8 +322,8 @@ pub trait Queue: std::fmt::Debug + Send + Sync {
     /// Ends a pause. A group that is held by a failed render goes on without it.
     async fn resume(&self, what: Pausable) -> Result<(), SteerError>;
 
-    /// Sets what the tenant gets from now on.
-    async fn share(&self, tenant: &TenantId, share: Share) -> Result<Tenant, SteerError>;
+    /// Sets the tenant's own limits from now on. What waits or is being rendered beyond them stays.
+    async fn limit(&self, tenant: &TenantId, limits: Limits) -> Result<Tenant, SteerError>;
 
     /// All tenants that were ever seen, by name.
     async fn tenants(&self) -> Result<Vec<Tenant>, QueueError>;
@@ -342,6 +339,12 @@ pub trait Queue: std::fmt::Debug + Send + Sync {
 
     /// Terminal renders that ended before that time, the oldest first.
     async fn ended_before(&self, time: Timestamp, limit: u32) -> Result<Vec<Render>, QueueError>;
+
+    /// Renders whose output was to be deleted by that time and is not yet, the longest due first.
+    async fn outputs_due(&self, time: Timestamp, limit: u32) -> Result<Vec<Render>, QueueError>;
+
+    /// Records that the outputs of these renders are deleted; everything else about them stays.
+    async fn outputs_deleted(&self, renders: Vec<RenderId>) -> Result<(), QueueError>;
 
     /// Removes terminal renders with all that is known of them; others are left. Returns how many are gone.
     async fn forget(&self, renders: Vec<RenderId>) -> Result<usize, QueueError>;
@@ -368,9 +371,12 @@ pub trait Queue: std::fmt::Debug + Send + Sync {
 /// Why a site was not removed.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoveSiteError {
-    /// There is no such site.
+    /// There is no such site, or no such version of it.
     #[error("no such site")]
     NotFound,
+    /// The name stands for this version.
+    #[error("it is the current version: roll back to another one first, or remove the site")]
+    Current,
     /// A render that is not terminal needs it.
     #[error("render {0} still needs it")]
     InUse(RenderId),
@@ -382,7 +388,7 @@ pub enum RemoveSiteError {
 /// What is known beside the renders.
 #[async_trait]
 pub trait Directory: std::fmt::Debug + Send + Sync {
-    /// Makes `site.name` stand for this version from now on.
+    /// Makes `site.name` stand for this version from now on, be it new or one that was put before.
     async fn put_site(&self, tenant: &TenantId, site: SiteVersion) -> Result<(), QueueError>;
 
     /// What the name stands for now.
@@ -396,31 +402,53 @@ pub trait Directory: std::fmt::Debug + Send + Sync {
         version: &str,
     ) -> Result<Option<SiteVersion>, QueueError>;
 
+    /// All versions of it, the last added first.
+    async fn site_versions(&self, tenant: &TenantId, name: &str) -> Result<Vec<SiteVersion>, QueueError>;
+
+    /// Whether a site of any tenant has that version: until then its files are needed.
+    async fn has_version(&self, version: &str) -> Result<bool, QueueError>;
+
     /// All sites of the tenant, each in its current version, by name.
     async fn sites(&self, tenant: &TenantId) -> Result<Vec<SiteVersion>, QueueError>;
 
-    /// Forgets the site, unless a render still needs it. Returns the versions that no site uses any more.
-    async fn remove_site(&self, tenant: &TenantId, name: &str) -> Result<Vec<String>, RemoveSiteError>;
+    /// Forgets the site with all its versions, unless a render still needs one of them.
+    async fn remove_site(&self, tenant: &TenantId, name: &str) -> Result<(), RemoveSiteError>;
+
+    /// Forgets a version that the name does not stand for, unless a render still needs it.
+    async fn remove_site_version(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+        version: &str,
+    ) -> Result<(), RemoveSiteError>;
 }
 
-/// Where the bytes of an output are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Location {
-    /// A file of this machine.
-    File(PathBuf),
-}
+/// The bytes of an output, as they come.
+pub type OutputBytes = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 
-/// Where outputs live. A key is written once and then only read or deleted.
+/// Where outputs live. A key is written once and then only read or deleted; it says by itself where it lies, so that
+/// what was put in one place is still found when new outputs go to another.
 #[async_trait]
 pub trait Outputs: std::fmt::Debug + Send + Sync {
-    /// Takes the finished file; on disk when it returns. It is not *the* output until the queue says so.
-    async fn put(&self, key: &str, file: &Path) -> std::io::Result<()>;
+    /// The key under which an output of that name, such as `ID/1.mp4`, is put from now on.
+    fn key(&self, name: &str) -> String;
 
-    /// Where the bytes of `key` are; none when there is no such output.
-    async fn locate(&self, key: &str) -> std::io::Result<Option<Location>>;
+    /// Takes the finished file and puts it under `output.key`: whole, and there to stay, when it returns; not there at
+    /// all otherwise. It is not *the* output until the queue says so. `disposition` is what a browser is told to do with
+    /// it. Whoever drops this gives it up.
+    ///
+    /// # Errors
+    /// `PermissionDenied`, `NotFound` and `InvalidInput` will not pass by themselves; anything else may.
+    async fn put(&self, output: &Output, disposition: &str, file: &Path) -> io::Result<()>;
+
+    /// The bytes of `key` in that range; none when there is no such output.
+    async fn read(&self, key: &str, range: Range<u64>) -> io::Result<Option<OutputBytes>>;
+
+    /// A URL where anybody can fetch it for so long, to be told this `disposition`; none where only the server can.
+    async fn link(&self, output: &Output, disposition: &str, valid: Duration) -> io::Result<Option<String>>;
 
     /// Removes what `key` holds, if anything.
-    async fn delete(&self, key: &str) -> std::io::Result<()>;
+    async fn delete(&self, key: &str) -> io::Result<()>;
 }
 
 /// One attempt's work order.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::Error as _;
+use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
@@ -100,7 +100,12 @@ impl<'a> Fields<'a> {
         let body =
             std::str::from_utf8(body).map_err(|error| BodyError::NotJson(format!("not UTF-8: {error}")))?;
         match serde_json::from_str(body) {
-            Ok(fields) => Ok(Self { body, fields }),
+            Ok(Once { fields, twice: None }) => Ok(Self { body, fields }),
+            // Two readers of such a body may not agree on what it says.
+            Ok(Once { twice: Some(name), .. }) => {
+                let place = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
+                Err(BodyError::Invalid(vec![FieldError::new(place, "is given twice")]))
+            }
             Err(error) if error.is_data() => {
                 Err(BodyError::Invalid(vec![FieldError::new("", "must be a JSON object")]))
             }
@@ -130,6 +135,39 @@ impl<'a> Fields<'a> {
     /// When it is nested too deep.
     pub fn into_props(self) -> Result<Props, BodyError> {
         read_props(self.body.trim()).map_err(|detail| BodyError::Invalid(vec![FieldError::new("", detail)]))
+    }
+}
+
+/// The fields of an object, and the first name that comes twice among them.
+struct Once<'a> {
+    fields: BTreeMap<String, &'a RawValue>,
+    twice: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Once<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Once<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Once<'de>, A::Error> {
+                let (mut fields, mut twice) = (BTreeMap::new(), None);
+                while let Some((name, value)) = map.next_entry::<String, &RawValue>()? {
+                    if twice.is_none() && fields.contains_key(&name) {
+                        twice = Some(name.clone());
+                    }
+                    fields.insert(name, value);
+                }
+                Ok(Once { fields, twice })
+            }
+        }
+
+        deserializer.deserialize_map(Object)
     }
 }
 
@@ -165,6 +203,8 @@ mod tests {
     #[test]
     fn a_body_that_is_no_object_is_told_from_one_that_is_no_json() {
         assert!(matches!(Fields::read(b"[]"), Err(BodyError::Invalid(_))));
+        let twice = Fields::read(br#"{"a/b":1,"c":2,"a/b":1}"#).unwrap_err();
+        assert_eq!(twice, BodyError::Invalid(vec![FieldError::new("/a~1b", "is given twice")]));
         for body in [b"".as_slice(), b"{", b"{}x", b"\xff", b"{\"a\":}"] {
             assert!(matches!(Fields::read(body), Err(BodyError::NotJson(_))), "{body:?}");
         }

@@ -59,9 +59,10 @@ impl fmt::Display for TenantId {
     }
 }
 
-/// Defines a fieldless enum whose text is the same in JSON, in SQL and on the command line.
+/// Defines a fieldless enum whose text is the same in JSON, in SQL and on the command line. The text is a `tt`, because
+/// utoipa does not find the name in a `literal` that has gone through a macro.
 macro_rules! words {
-    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:literal,)+ }) => {
+    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:tt,)+ }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -259,11 +260,12 @@ impl fmt::Display for Failure {
 }
 
 /// The finished file, as verified.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Output {
-    /// Where it lies among the outputs; every attempt has a key of its own.
+    /// Where it lies: a path within the data folder's outputs, or a URL such as `s3://bucket/ID/1.mp4`. Every attempt has a
+    /// key of its own.
     pub key: String,
     /// Bytes.
     pub size_in_bytes: u64,
@@ -284,6 +286,31 @@ pub struct Output {
     /// Seconds; absent for stills.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_in_seconds: Option<f64>,
+    /// When the file goes, or went; absent when it is kept for as long as the render is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion: Option<Deletion>,
+}
+
+impl Output {
+    /// When the file was deleted; none while it should be there.
+    #[must_use]
+    pub fn deleted_at(&self) -> Option<Timestamp> {
+        match self.deletion {
+            Some(Deletion::Done(at)) => Some(at),
+            _ => None,
+        }
+    }
+}
+
+/// What becomes of an output that goes before its render's record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Deletion {
+    /// It goes so many days after the render's end.
+    AfterDays(u32),
+    /// It went then.
+    Done(Timestamp),
 }
 
 /// Why a queued render is not being claimed.

@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use crate::frame_range::FrameRange;
 use crate::props::{BodyError, Fields, Props, read_props};
 use crate::render::{Kind, words};
 use crate::site::Composition;
@@ -213,54 +213,6 @@ words! {
     }
 }
 
-/// The frames to render: one frame, or from one to another, both included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FrameRange {
-    /// This frame alone. As JSON, a number.
-    Single(u32),
-    /// From one to another. As JSON, `[from, to]`.
-    Between(u32, u32),
-    /// From one to the last. As JSON, `[from, null]`.
-    From(u32),
-}
-
-impl<'de> Deserialize<'de> for FrameRange {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        const SHAPE: &str =
-            "must be a frame number, `[from, to]` or `[from, null]`, of whole numbers from 0 up";
-        let frame = |value: &Value| {
-            value.as_u64().and_then(|frame| u32::try_from(frame).ok()).ok_or_else(|| D::Error::custom(SHAPE))
-        };
-        match &Value::deserialize(deserializer)? {
-            number @ Value::Number(_) => Ok(Self::Single(frame(number)?)),
-            Value::Array(ends) => match ends.as_slice() {
-                [from, Value::Null] => Ok(Self::From(frame(from)?)),
-                [from, to] => {
-                    let (from, to) = (frame(from)?, frame(to)?);
-                    if from > to {
-                        return Err(D::Error::custom(format!(
-                            "ends at frame {to}, before it starts at frame {from}"
-                        )));
-                    }
-                    Ok(Self::Between(from, to))
-                }
-                _ => Err(D::Error::custom(SHAPE)),
-            },
-            _ => Err(D::Error::custom(SHAPE)),
-        }
-    }
-}
-
-impl Serialize for FrameRange {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Single(frame) => frame.serialize(serializer),
-            Self::Between(from, to) => (from, to).serialize(serializer),
-            Self::From(from) => (from, None::<u32>).serialize(serializer),
-        }
-    }
-}
-
 /// How the browser is started. Part of it decides which warm browser can be used.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -287,6 +239,33 @@ pub struct ChromiumOptions {
     /// Always true here; accepted because Remotion has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub headless: Option<bool>,
+}
+
+words! {
+    /// How long an output is kept after the end of its render.
+    DeleteAfter {
+        /// A day of 24 hours.
+        OneDay = "1-day",
+        /// Three of them.
+        ThreeDays = "3-days",
+        /// Seven of them.
+        SevenDays = "7-days",
+        /// Thirty of them.
+        ThirtyDays = "30-days",
+    }
+}
+
+impl DeleteAfter {
+    /// In days of 24 hours.
+    #[must_use]
+    pub const fn days(self) -> u32 {
+        match self {
+            Self::OneDay => 1,
+            Self::ThreeDays => 3,
+            Self::SevenDays => 7,
+            Self::ThirtyDays => 30,
+        }
+    }
 }
 
 /// What a browser does with the link to the output.
@@ -367,10 +346,10 @@ request! {
     pro_res_profile: ProResProfile,
     /// Enlarges the picture, the layout staying the same.
     scale: f64,
-    /// Which frames; all by default. A frame, `[from, to]` or `[from, null]`.
+    /// Which frames; all by default. A frame, `[from, to]`, `[from, null]`, or an array of such ranges.
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     frame_range: FrameRange,
-    /// Every n-th frame only; for GIFs.
+    /// Every n-th frame only, shown for as long as n.
     every_nth_frame: u32,
     /// How often a GIF repeats; for ever by default.
     number_of_gif_loops: u32,
@@ -432,6 +411,8 @@ request! {
     out_name: String,
     /// What a browser does with the link to the output.
     download_behavior: DownloadBehavior,
+    /// The file is deleted so long after the render's end; its record stays.
+    delete_after: DeleteAfter,
     /// How it is queued.
     queue: QueueOptions,
     /// Answers what would be queued, and queues nothing.
@@ -440,6 +421,7 @@ request! {
 
 /// Options of `renderMediaOnLambda()` that only say where or how fast, and change nothing in the output.
 pub const IGNORED: &[&str] = &[
+    "binariesDirectory",
     "bucketName",
     "concurrency",
     "concurrencyPerLambda",
@@ -453,23 +435,45 @@ pub const IGNORED: &[&str] = &[
     "indent",
     "maxRetries",
     "overwrite",
+    "port",
     "privacy",
     "region",
     "rendererFunctionName",
+    "repro",
     "requestHandler",
     "storageClass",
+    "verbose",
 ];
+
+/// Why a callback is refused.
+const CALLBACK: &str = "a function cannot be sent; follow `/v1/renders/{id}/events` instead";
 
 /// Options that would change what a person gets and cannot be honoured, each with the reason.
 pub const REFUSED: &[(&str, &str)] = &[
     ("apiKey", "Remotion has replaced it by `licenseKey`"),
-    ("deleteAfter", "how long outputs are kept is the server's to say (`queue.retention`); leave it out"),
+    ("browserExecutable", "the browser is the server's to say (`render.browser`)"),
+    ("cancelSignal", "cancel with `POST /v1/renders/{id}/cancel` instead"),
+    ("chromeMode", "the browser is the server's to say (`render.browser`)"),
+    ("compositionStart", "it is for parts of a render, and here a render is made in one piece"),
+    ("ffmpegOverride", "a function cannot be sent"),
     ("notify", "this server sends no mail; follow `/v1/renders/{id}/events` instead"),
+    ("onArtifact", CALLBACK),
+    ("onBrowserDownload", CALLBACK),
+    ("onBrowserLog", "a function cannot be sent; read `/v1/renders/{id}/log` instead"),
+    ("onDownload", CALLBACK),
+    ("onInit", CALLBACK),
+    ("onProgress", CALLBACK),
+    ("onStart", CALLBACK),
+    ("output", "the file is fetched from `/v1/renders/{id}/output`, and `outName` names it"),
+    ("outputLocation", "the file is fetched from `/v1/renders/{id}/output`, and `outName` names it"),
+    ("puppeteerInstance", "the server opens its own browser"),
     ("quality", "Remotion has replaced it by `jpegQuality`"),
     ("separateAudioTo", "a render has one file; ask for a second one with an audio codec"),
     ("webhook", "this server sends no webhooks; follow `/v1/renders/{id}/events` instead"),
 ];
 
+/// Options with fields of their own.
+const OBJECTS: [&str; 3] = ["chromiumOptions", "downloadBehavior", "queue"];
 /// Longest name of a composition, site, group or tenant, in bytes.
 const MAX_NAME: usize = 256;
 /// Most bytes that all options beside the input props may have.
@@ -546,6 +550,13 @@ impl RenderRequest {
                 errors.push(FieldError::new(format!("/{name}"), format!("cannot be honoured: {reason}")));
             }
         }
+        if fields.get("outName").is_some_and(|name| name.get().starts_with('{')) {
+            fields.remove("outName");
+            errors.push(FieldError::new(
+                "/outName",
+                "must be a file name: where files lie is the server's to say",
+            ));
+        }
         let input_props = given(&mut fields, "inputProps").map(|props| read_props(props.get())).transpose();
         let input_props = input_props.unwrap_or_else(|detail| {
             errors.push(FieldError::new("/inputProps", detail));
@@ -554,6 +565,13 @@ impl RenderRequest {
         if fields.values().map(|value| value.get().len()).sum::<usize>() > MAX_OPTIONS {
             let detail = format!("the options beside `inputProps` have more than {MAX_OPTIONS} bytes");
             return Err(BodyError::Invalid(vec![FieldError::new("", detail)]));
+        }
+        for name in OBJECTS {
+            // What reads them would take a list for their fields in order.
+            if fields.get(name).is_some_and(|value| value.get().starts_with('[')) {
+                fields.remove(name);
+                errors.push(FieldError::new(format!("/{name}"), "must be an object"));
+            }
         }
         let options: serde_json::Result<Map<_, _>> = fields
             .into_iter()
@@ -580,6 +598,7 @@ impl RenderRequest {
             codec: (kind == Kind::Media).then(|| self.codec()),
             out_name: None,
             download_behavior: None,
+            delete_after: None,
             queue: None,
             dry_run: None,
             ..self.clone()
@@ -729,9 +748,9 @@ impl RenderRequest {
             format!("is for gif, and the codec is `{codec}`"),
         );
         errors.unless(
-            self.every_nth_frame.is_none_or(|n| n == 1) || codec == Codec::Gif,
+            self.every_nth_frame.is_none_or(|n| n == 1) || codec.has_video(),
             "/everyNthFrame",
-            format!("is for gif, and the codec is `{codec}`"),
+            format!("is for pictures, and the codec `{codec}` is nothing but sound"),
         );
         errors.unless(
             self.pixel_format != Some(PixelFormat::Yuva420p) || matches!(codec, Codec::Vp8 | Codec::Vp9),
@@ -767,7 +786,9 @@ impl RenderRequest {
             "/muted",
             format!("the codec `{codec}` is nothing but sound"),
         );
-        if let (Some(duration), Some(last)) = (self.force_duration_in_frames, self.last_frame()) {
+        if let (Some(duration), Some(last)) =
+            (self.force_duration_in_frames, self.frame_range.as_ref().map(FrameRange::last))
+        {
             errors.unless(
                 last < duration,
                 "/frameRange",
@@ -789,6 +810,17 @@ impl RenderRequest {
             ("/pixelFormat", self.pixel_format.is_some()),
             ("/everyNthFrame", self.every_nth_frame.is_some()),
             ("/numberOfGifLoops", self.number_of_gif_loops.is_some()),
+            ("/muted", self.muted.is_some()),
+            ("/enforceAudioTrack", self.enforce_audio_track.is_some()),
+            ("/encodingMaxRate", self.encoding_max_rate.is_some()),
+            ("/encodingBufferSize", self.encoding_buffer_size.is_some()),
+            ("/gopSize", self.gop_size.is_some()),
+            ("/colorSpace", self.color_space.is_some()),
+            ("/sampleRate", self.sample_rate.is_some()),
+            ("/forSeamlessAacConcatenation", self.for_seamless_aac_concatenation.is_some()),
+            ("/preferLossless", self.prefer_lossless.is_some()),
+            ("/disallowParallelEncoding", self.disallow_parallel_encoding.is_some()),
+            ("/metadata", self.metadata.is_some()),
         ] {
             errors.unless(!given, pointer, "is for media, not for stills");
         }
@@ -830,12 +862,6 @@ impl RenderRequest {
             }
         }
         errors.0
-    }
-
-    fn last_frame(&self) -> Option<u32> {
-        match self.frame_range? {
-            FrameRange::Single(last) | FrameRange::Between(_, last) | FrameRange::From(last) => Some(last),
-        }
     }
 }
 
@@ -945,6 +971,7 @@ mod tests {
         for (fields, pointer) in [
             (json!({"crf": "high"}), "/crf"),
             (json!({"codec": "h266"}), "/codec"),
+            (json!({"deleteAfter": "2-days"}), "/deleteAfter"),
             (json!({"colour": "red"}), "/colour"),
             (json!({"queue": {"groop": "a"}}), "/queue/groop"),
             (json!({"queue": {"group": 7}}), "/queue/group"),
@@ -952,6 +979,8 @@ mod tests {
             (json!({"queue": {"maxAttempts": 0}}), "/queue/maxAttempts"),
             (json!({"envVariables": {"A": 1}}), "/envVariables/A"),
             (json!({"inputProps": []}), "/inputProps"),
+            (json!({"queue": ["group"]}), "/queue"),
+            (json!({"chromiumOptions": []}), "/chromiumOptions"),
             (json!({"frameRange": [10, 5]}), "/frameRange"),
             (json!({"frameRange": [-1, 5]}), "/frameRange"),
             (json!({"frameRange": [1.5, 5]}), "/frameRange"),
@@ -967,7 +996,10 @@ mod tests {
             (json!({"x264Preset": "fast", "codec": "vp9"}), "/x264Preset"),
             (json!({"proResProfile": "hq"}), "/proResProfile"),
             (json!({"pixelFormat": "yuva420p", "imageFormat": "png"}), "/pixelFormat"),
-            (json!({"everyNthFrame": 2}), "/everyNthFrame"),
+            (json!({"everyNthFrame": 2, "codec": "mp3"}), "/everyNthFrame"),
+            (json!({"frameRange": [[0, 5], [5, 9]]}), "/frameRange"),
+            (json!({"onProgress": {}}), "/onProgress"),
+            (json!({"outName": {"key": "a", "bucketName": "b"}}), "/outName"),
             (json!({"codec": "mp3", "muted": true}), "/muted"),
             (json!({"composition": ""}), "/composition"),
             (json!({"frame": 1}), "/frame"),
@@ -999,7 +1031,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(ignored, ["framesPerLambda", "functionName", "maxRetries", "privacy", "region"]);
-        assert_eq!(request.frame_range, Some(FrameRange::Between(0, 9)));
+        assert_eq!(request.frame_range, Some(FrameRange::One((0, Some(9)))));
     }
 
     #[test]

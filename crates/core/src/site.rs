@@ -33,17 +33,22 @@ pub struct Composition {
 pub struct SiteVersion {
     /// The site's name within its tenant.
     pub name: String,
-    /// SHA-256 of the bundle's files, in hex.
+    /// SHA-256 in hex: of the bundle's files, or, of a site at a URL, of its `index.html` and `bundle.js`.
     pub version: String,
     /// The Remotion version it was bundled with.
     pub remotion_version: String,
-    /// The folder of the `@remotion/renderer` that renders it, on the machine of the worker.
-    pub renderer: String,
-    /// Bytes of the unpacked bundle.
+    /// A folder of `@remotion/renderer` on the machine of the worker that an administrator has named. Where there is
+    /// none, or it has another version by now, the worker's own of [`SiteVersion::remotion_version`] renders it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renderer: Option<String>,
+    /// Where it lies, with a slash at the end, when it was not uploaded: the browser fetches it from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Bytes of the unpacked bundle; of a site at a URL, of its `index.html` and `bundle.js`.
     pub size_in_bytes: u64,
     /// Its compositions.
     pub compositions: Vec<Composition>,
-    /// When this version became the one that the name stands for.
+    /// When this version was added.
     pub created_at: Timestamp,
 }
 
@@ -52,5 +57,13 @@ impl SiteVersion {
     #[must_use]
     pub fn composition(&self, id: &str) -> Option<&Composition> {
         self.compositions.iter().find(|composition| composition.id == id)
+    }
+
+    /// The origin that its browser must be let through to, such as `https://bucket.example`; none when it was uploaded.
+    #[must_use]
+    pub fn origin(&self) -> Option<&str> {
+        let url = self.url.as_deref()?;
+        let host = url.find("://")? + 3;
+        Some(url[host..].find('/').map_or(url, |end| &url[..host + end]))
     }
 }

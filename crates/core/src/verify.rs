@@ -88,6 +88,7 @@ pub fn verify(
         width: None,
         height: None,
         duration_in_seconds: None,
+        deletion: None,
     };
     // ffprobe knows no PDF; Remotion has written it in one piece.
     let is_pdf = kind == Kind::Still && request.extension(kind) == "pdf";

@@ -5,28 +5,37 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures_util::future::OptionFuture;
 use lastframe_core::{Clock, ports};
 use lastframe_store::Store;
-use lastframe_worker::local::{self, LocalRenderer};
+use lastframe_worker::local::{self, LocalRenderer, Renderers};
 use lastframe_worker::logs::Logs;
 use lastframe_worker::{Shutdown, Worker};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::Audit;
+use crate::client;
 use crate::config::Config;
 use crate::data::DataFolder;
+use crate::encryption::Encryption;
 use crate::http::{self, Api};
 use crate::identity::Identity;
-use crate::outputs::LocalOutputs;
+use crate::links::Links;
+use crate::listener;
+use crate::outputs::Places;
+use crate::rate::Rates;
 use crate::retention::Retention;
 use crate::sites::Sites;
+use crate::space::Space;
+use crate::tls::Tls;
 
 /// How often the queue is asked what time has brought about.
 const SWEEP: Duration = Duration::from_millis(200);
 /// How often warm browsers are looked at.
 const STOP_IDLE: Duration = Duration::from_secs(30);
+/// How long fetching a file of a site at a URL may take.
+const FETCH: Duration = Duration::from_secs(30);
 /// How long connections may go on once everything else has stopped.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
@@ -35,13 +44,16 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 pub struct App {
     /// Where it listens.
     pub address: SocketAddr,
+    /// The same as a URL, for who is on this machine.
+    pub url: String,
     /// Its data folder.
     pub data: std::path::PathBuf,
     shutdown: Shutdown,
     stopping: CancellationToken,
     worker: JoinHandle<()>,
     housekeeping: JoinHandle<()>,
-    server: JoinHandle<std::io::Result<()>>,
+    server: JoinHandle<()>,
+    audit: Audit,
     close: CancellationToken,
     renderer: Arc<LocalRenderer>,
     // Last, so that the folder is given up only when nothing uses it any more.
@@ -56,25 +68,52 @@ impl App {
     pub async fn start(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
         let folder = Arc::new(DataFolder::open(&config.data)?);
         let config = Arc::new(config);
-        let options = lastframe_store::Options { lease: config.lease, retry: config.retry, seed: None };
+        let options = lastframe_store::Options {
+            lease: config.lease,
+            retry: config.retry,
+            limits: config.limits,
+            seed: None,
+            keys: config.encryption.keys_or_new(folder.path())?,
+        };
         let store = Arc::new(Store::open(folder.path(), Arc::clone(&clock), options).await?);
-        let outputs = Arc::new(LocalOutputs::new(folder.join("outputs")));
+        let encryption = Arc::new(Encryption::new(Arc::clone(&store), config.encryption.clone()));
+        let outputs = Arc::new(Places::open(folder.join("outputs"), &config.storage)?);
+        match outputs.probe().await {
+            Err(unfit) if unfit.may_pass() => tracing::warn!("{unfit}; what is rendered will wait for it"),
+            probed => probed?,
+        }
         let logs = Logs::new(folder.join("logs"), Arc::clone(&clock));
-        let renderer = LocalRenderer::new(renderer_options(&config, &folder)?, logs.clone());
+        let renderers = Arc::new(config.renderers(folder.path()));
+        let sites_http = client::http()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(FETCH)
+            .build()
+            .context("cannot set up HTTP")?;
+        let options = renderer_options(&config, &folder, Arc::clone(&renderers), sites_http.clone())?;
+        let renderer = LocalRenderer::new(options, logs.clone());
         let renderer =
             Arc::new(renderer.context("cannot take over the scratch space of an earlier process")?);
-        let sites = Sites::open(
-            folder.join("sites"),
-            folder.join("incoming"),
-            Arc::clone(&renderer),
-            config.max_bundle,
-        )?;
+        let sites = Sites {
+            folder: folder.join("sites"),
+            incoming: folder.join("incoming"),
+            directory: Arc::clone(&store) as Arc<dyn ports::Directory>,
+            renderer: Arc::clone(&renderer),
+            renderers,
+            http: sites_http,
+            max_size: config.max_bundle,
+            origins: config.origins.clone().into(),
+            changing: Arc::default(),
+        };
+        sites.recover().await.context("cannot clear up what was being added to the sites")?;
 
+        let tls = config.tls.clone().map(Tls::open).transpose()?;
+        let audit = Audit::open(folder.join("audit"))?;
         let listener = TcpListener::bind(config.listen)
             .await
             .with_context(|| format!("cannot listen on {}", config.listen))?;
         let address = listener.local_addr()?;
-        let public_url = config.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
+        let url = format!("{}://{address}", if tls.is_some() { "https" } else { "http" });
+        let public_url: Arc<str> = config.public_url.as_ref().unwrap_or(&url).as_str().into();
         let accounts = Arc::clone(&store) as Arc<dyn ports::Accounts>;
         let identity = Identity::open(
             Arc::clone(&folder),
@@ -94,15 +133,22 @@ impl App {
             logs: logs.clone(),
             sites,
             identity,
+            encryption: Arc::clone(&encryption),
             clock: Arc::clone(&clock),
-            public_url: public_url.into(),
+            rates: Arc::new(Rates::new(Arc::clone(&clock))),
+            audit: audit.clone(),
+            links: Links::open(&folder, Arc::clone(&public_url))?,
+            space: Arc::new(Space::new(
+                folder.path().to_owned(),
+                config.storage.min_free,
+                Arc::clone(&clock),
+            )),
+            public_url,
             config: Arc::clone(&config),
             stopping: stopping.clone(),
         };
-        let closing = close.clone();
-        let server = axum::serve(listener, http::router(api).into_make_service())
-            .with_graceful_shutdown(closing.cancelled_owned());
-        let server = tokio::spawn(server.into_future());
+        let serving = listener::serve(listener, http::router(api), config.http.clone(), tls, close.clone());
+        let server = tokio::spawn(serving);
         let worker = Arc::new(Worker {
             queue: Arc::clone(&store) as Arc<dyn ports::Queue>,
             directory: Arc::clone(&store) as Arc<dyn ports::Directory>,
@@ -117,30 +163,34 @@ impl App {
                 concurrency: config.concurrency,
                 timeout: config.timeout,
                 heartbeat: (config.lease / 6).min(Duration::from_secs(1)),
+                patience: config.storage.patience,
                 grace: config.grace,
             },
         });
         let worker = tokio::spawn(worker.run(shutdown.clone()));
         let swept = Arc::clone(&outputs);
-        let retention = config.retention.map(|keep| {
-            let queue = Arc::clone(&store) as Arc<dyn ports::Queue>;
-            Retention { queue, outputs, logs, clock, keep }.run(close.clone())
-        });
+        let old_audit = audit.clone().forget(config.audit_retention, Arc::clone(&clock), close.clone());
+        let queue = Arc::clone(&store) as Arc<dyn ports::Queue>;
+        let retention = Retention { queue, outputs, logs, clock, keep: config.retention }.run(close.clone());
         let leftovers = sweep_outputs(swept, Arc::clone(&store), close.clone());
         let sweeps = keep_house(store, Arc::clone(&renderer), close.clone());
-        let housekeeping = tokio::spawn(async {
-            tokio::join!(leftovers, sweeps, OptionFuture::from(retention));
+        let closing = close.clone();
+        let housekeeping = tokio::spawn(async move {
+            tokio::join!(leftovers, sweeps, retention, old_audit, encryption.run(closing));
         });
-        folder.announce(address)?;
+        // Under TLS a client wants the name that the certificate is for.
+        folder.announce(config.public_url.as_ref().filter(|_| config.tls.is_some()).unwrap_or(&url))?;
         let data = folder.path().to_owned();
         Ok(Self {
             address,
+            url,
             data,
             shutdown,
             stopping,
             worker,
             housekeeping,
             server,
+            audit,
             close,
             renderer,
             _folder: folder,
@@ -163,18 +213,26 @@ impl App {
         self.close.cancel();
         self.housekeeping.await.context("the housekeeping panicked")?;
         if let Ok(ended) = tokio::time::timeout(LAST_ANSWERS, self.server).await {
-            ended.context("the server panicked")??;
+            ended.context("the server panicked")?;
         }
+        self.audit.flush().await;
         Ok(())
     }
 }
 
-fn renderer_options(config: &Config, folder: &DataFolder) -> anyhow::Result<local::Options> {
+fn renderer_options(
+    config: &Config,
+    folder: &DataFolder,
+    renderers: Arc<Renderers>,
+    http: reqwest::Client,
+) -> anyhow::Result<local::Options> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     Ok(local::Options {
         sites: folder.join("sites"),
+        renderers,
+        http,
         work: folder.join("work"),
-        supervisor: vec![program.into(), crate::commands::SUPERVISE.into(), "--".into()],
+        supervisor: vec![program.into(), crate::commands::SUPERVISE.into()],
         node: config.node.clone(),
         browser: config.browser.clone(),
         timezone: config.timezone.clone(),
@@ -182,11 +240,16 @@ fn renderer_options(config: &Config, folder: &DataFolder) -> anyhow::Result<loca
         concurrency: config.concurrency,
         cores: config.cores,
         recycle: local::Recycle::default(),
+        sandbox: config.sandbox,
+        allow_hosts: config.allow_hosts.clone(),
+        first_user: config.first_user,
+        max_memory: config.max_memory,
+        max_file: config.max_file,
     })
 }
 
 /// Removes what earlier processes left among the outputs, unless told to stop; a million of them take their time.
-async fn sweep_outputs(outputs: Arc<LocalOutputs>, store: Arc<Store>, close: CancellationToken) {
+async fn sweep_outputs(outputs: Arc<Places>, store: Arc<Store>, close: CancellationToken) {
     tokio::select! {
         () = close.cancelled() => {}
         swept = outputs.sweep(store.as_ref()) => match swept {

@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use anyhow::Context as _;
+use reqwest::header::HeaderName;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
-use crate::digest::{self, REPR_DIGEST};
+use crate::digest::{self, REPR_DIGEST, STORED_SHA256};
+use crate::encryption;
 use crate::exit::Exit;
 use crate::http::Problem;
 
@@ -21,6 +23,12 @@ pub(crate) struct Failed {
 impl Failed {
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, error: anyhow::Error::msg(message.into()) }
+    }
+
+    /// A key that is missing or wrong is a file that somebody has to put right, and no fault inside.
+    pub(crate) fn about_keys(error: anyhow::Error) -> Self {
+        let exit = if encryption::is_about_keys(&error) { Exit::Usage } else { Exit::Internal };
+        Self { exit, error }
     }
 }
 
@@ -48,9 +56,16 @@ pub(crate) struct Client {
 
 impl Client {
     /// # Errors
-    /// When the HTTP client cannot be set up.
-    pub(crate) fn new(server: &str, token: String) -> anyhow::Result<Self> {
-        let http = http().build().context("cannot set up HTTP")?;
+    /// When the HTTP client cannot be set up, or `ca` holds no certificate.
+    pub(crate) fn new(server: &str, token: String, ca: Option<&Path>) -> anyhow::Result<Self> {
+        let mut http = http();
+        if let Some(ca) = ca {
+            let pem = std::fs::read(ca).with_context(|| format!("cannot read {} (--ca)", ca.display()))?;
+            let trusted = reqwest::Certificate::from_pem_bundle(&pem);
+            let trusted = trusted.with_context(|| format!("{} holds no certificate in PEM", ca.display()))?;
+            http = http.tls_certs_merge(trusted);
+        }
+        let http = http.build().context("cannot set up HTTP")?;
         Ok(Self { http, server: server.trim_end_matches('/').to_owned(), token })
     }
 
@@ -109,9 +124,10 @@ impl Client {
             .with_context(|| format!("cannot write in {}", folder.display()))?;
         let mut file = tokio::fs::File::from_std(part.reopen()?);
         let mut response = self.send(self.request(Method::GET, path)).await?;
-        let named =
-            response.headers().get(REPR_DIGEST).and_then(|header| digest::find(header.to_str().ok()?));
-        let named = named.map(str::to_owned);
+        let header = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
+        // A storage that the server sends us to has it as metadata.
+        let named = header(REPR_DIGEST).and_then(digest::find).map(str::to_owned);
+        let named = named.or_else(|| header(STORED_SHA256).and_then(digest::of_hex));
         let (mut size, mut hash) = (0, Sha256::new());
         while let Some(chunk) = response.chunk().await.context("the download broke off")? {
             file.write_all(&chunk).await.with_context(|| format!("cannot write {}", to.display()))?;

@@ -4,17 +4,27 @@
 //! limit must not be silently no limit.
 
 mod identity;
+mod storage;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, FromArgMatches as _};
 use jiff::SpanRelativeTo;
+use lastframe_core::net::HostRule;
+use lastframe_core::{FieldError, Limits};
+use lastframe_worker::local::Renderers;
+use lastframe_worker::local::Sandbox;
 use serde::Deserialize;
+use url::Url;
 
 use self::identity::{IdentitySection, IssuerSection};
+pub use self::storage::{LinkLives, Place, Storage};
+use self::storage::{LinksSection, StorageSection};
+use crate::encryption;
 
 pub use self::identity::{IdentityConfig, IssuerConfig, TenantSource};
 
@@ -62,11 +72,42 @@ struct File {
     public_url: Option<String>,
     max_body: Option<usize>,
     max_bundle: Option<u64>,
+    http: HttpSection,
+    tls: Option<TlsFiles>,
+    audit: AuditSection,
     render: RenderSection,
     queue: QueueSection,
+    limits: LimitsSection,
     enqueue: EnqueueSection,
+    sites: SitesSection,
     identity: IdentitySection,
     issuer: Vec<IssuerSection>,
+    encryption: EncryptionSection,
+    storage: StorageSection,
+    links: LinksSection,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct HttpSection {
+    max_connections: Option<usize>,
+    max_header: Option<usize>,
+    #[serde(deserialize_with = "optional_duration")]
+    header_timeout: Option<Duration>,
+    #[serde(deserialize_with = "optional_duration")]
+    read_timeout: Option<Duration>,
+    #[serde(deserialize_with = "optional_duration")]
+    body_timeout: Option<Duration>,
+    #[serde(deserialize_with = "optional_duration")]
+    write_timeout: Option<Duration>,
+    cors_origins: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct AuditSection {
+    #[serde(deserialize_with = "optional_duration")]
+    retention: Option<Duration>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -81,6 +122,12 @@ struct RenderSection {
     timeout: Option<Duration>,
     #[serde(deserialize_with = "optional_duration")]
     grace: Option<Duration>,
+    sandbox: Sandbox,
+    #[serde(deserialize_with = "host_rules")]
+    allow_hosts: Vec<HostRule>,
+    first_user: Option<u32>,
+    max_memory: Option<u64>,
+    max_file: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -100,9 +147,88 @@ struct QueueSection {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+struct LimitsSection {
+    weight: Option<u32>,
+    max_concurrency: Option<u32>,
+    max_queued: Option<u32>,
+    submits_per_minute: Option<u32>,
+    max_body: Option<u64>,
+    #[serde(deserialize_with = "optional_duration")]
+    max_render: Option<Duration>,
+}
+
+impl LimitsSection {
+    fn complete(self) -> anyhow::Result<Limits> {
+        let seconds = self.max_render.map(|longest| u32::try_from(longest.as_secs()));
+        let limits = Limits {
+            weight: self.weight,
+            max_concurrency: self.max_concurrency,
+            max_queued: self.max_queued,
+            submits_per_minute: self.submits_per_minute,
+            max_body: self.max_body,
+            max_render_seconds: seconds.transpose().context("limits.max_render is too long")?,
+        };
+        if let Some(FieldError { pointer, detail }) = limits.check().first() {
+            // As the file has it.
+            let key = match pointer.as_str() {
+                "/maxBody" => "max_body",
+                "/maxRenderSeconds" => "max_render",
+                other => other.trim_start_matches('/'),
+            };
+            anyhow::bail!("limits.{key} {detail}");
+        }
+        Ok(limits)
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct EnqueueSection {
     site: Option<String>,
     composition: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct EncryptionSection {
+    enabled: Option<bool>,
+    key_file: Option<PathBuf>,
+}
+
+/// What a connection may take. Nobody is waited for without end.
+#[derive(Clone, Debug)]
+pub struct Http {
+    /// Connections at once. With more, the one that has waited longest for a request of its client is closed.
+    pub max_connections: usize,
+    /// The largest head of a request, in bytes; what comes in one piece may have twice as many.
+    pub max_header: usize,
+    /// From a connection that is free to the end of the next request's headers; a handshake of TLS has as long.
+    pub header_timeout: Duration,
+    /// Between two pieces of a body.
+    pub read_timeout: Duration,
+    /// For the whole of a body, but that of a site.
+    pub body_timeout: Duration,
+    /// How long a client may take nothing of what it is sent.
+    pub write_timeout: Duration,
+    /// The web pages that may use the API from a browser: `https://app.example.com`, or `*`.
+    pub cors_origins: Vec<String>,
+}
+
+/// Where the certificate is, in PEM.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// The certificate, and those between it and a root.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct SitesSection {
+    origins: Vec<String>,
+    max_renderers: Option<usize>,
 }
 
 /// The configuration, complete.
@@ -118,6 +244,12 @@ pub struct Config {
     pub max_body: usize,
     /// The largest bundle of a site, in bytes, unpacked.
     pub max_bundle: u64,
+    /// What a connection may take.
+    pub http: Http,
+    /// Where the certificate is; plain HTTP when absent.
+    pub tls: Option<TlsFiles>,
+    /// How long it is remembered who did what.
+    pub audit_retention: Duration,
     /// Renders at once.
     pub concurrency: usize,
     /// Cores that they share.
@@ -134,6 +266,16 @@ pub struct Config {
     pub timeout: Duration,
     /// How long a stopping server lets renders go on.
     pub grace: Duration,
+    /// How strictly sites are kept to themselves.
+    pub sandbox: Sandbox,
+    /// What sites may reach although it is not public.
+    pub allow_hosts: Arc<[HostRule]>,
+    /// The first of the users that renders run as when the server is root.
+    pub first_user: u32,
+    /// What one render may hold in memory, in bytes.
+    pub max_memory: u64,
+    /// The longest file that a render may write, in bytes.
+    pub max_file: u64,
     /// How long a lease holds without an extension.
     pub lease: Duration,
     /// Attempts of a render that does not say.
@@ -142,18 +284,36 @@ pub struct Config {
     pub retry: lastframe_core::RetryPolicy,
     /// How long a render is kept once it has ended; for ever when absent.
     pub retention: Option<Duration>,
+    /// What tenants get, and how far they may go, unless something else is set for them.
+    pub limits: Limits,
+    /// Where outputs go.
+    pub storage: Storage,
+    /// How long links to outputs are good.
+    pub links: LinkLives,
     /// The site that `/enqueue` renders when a body names none.
     pub enqueue_site: String,
     /// The composition that `/enqueue` renders when a body names none.
     pub enqueue_composition: String,
+    /// Where sites may lie that are not uploaded, such as `https://bucket.example`.
+    pub origins: Vec<String>,
+    /// Versions of Remotion that are installed when a site needs them, at most.
+    pub max_renderers: usize,
     /// How tokens are issued, and whose are good.
     pub identity: IdentityConfig,
+    /// Whether secrets in the database are sealed, and with what.
+    pub encryption: encryption::Settings,
 }
 
 /// Browsers that are looked for on PATH, best first.
 pub(crate) const BROWSERS: [&str; 3] = ["chromium-headless-shell", "chromium", "google-chrome"];
+/// Connections, where open files allow it.
+const MAX_CONNECTIONS: usize = 4_096;
+/// Hyper works with no less for a head.
+const LEAST_HEADER: usize = 8_192;
 /// What one render takes at its peak: 705 MB were measured for 1080p, with Node, browser and encoder.
 const MEMORY_PER_RENDER: u64 = 1 << 30;
+/// In the range that no distribution gives to anybody, below those of containers.
+const FIRST_USER: u32 = 90_000;
 
 impl Config {
     /// Puts the configuration together.
@@ -196,6 +356,9 @@ impl Config {
             public_url: flags.public_url.or(file.public_url).map(|url| url.trim_end_matches('/').to_owned()),
             max_body: file.max_body.unwrap_or(25 << 20),
             max_bundle: file.max_bundle.unwrap_or(1 << 30),
+            http: file.http.complete()?,
+            tls: file.tls,
+            audit_retention: file.audit.retention.unwrap_or(Duration::from_secs(400 * 24 * 60 * 60)),
             concurrency,
             cores,
             browser,
@@ -204,6 +367,11 @@ impl Config {
             locale: file.render.locale.unwrap_or_else(|| "C.UTF-8".into()),
             timeout: file.render.timeout.unwrap_or(Duration::from_secs(60 * 60)),
             grace: flags.grace.or(file.render.grace).unwrap_or(Duration::from_secs(30)),
+            sandbox: file.render.sandbox,
+            allow_hosts: file.render.allow_hosts.into(),
+            first_user: file.render.first_user.unwrap_or(FIRST_USER),
+            max_memory: file.render.max_memory.unwrap_or_else(|| memory_for_each(concurrency)),
+            max_file: file.render.max_file.unwrap_or(64 << 30),
             lease,
             max_attempts,
             retry: lastframe_core::RetryPolicy {
@@ -212,11 +380,85 @@ impl Config {
                 max_lost: file.queue.max_lost.unwrap_or(usual.max_lost),
             },
             retention: file.queue.retention,
+            limits: file.limits.complete()?,
+            encryption: file.encryption.settings(&data),
+            storage: file.storage.read()?,
+            links: file.links.read()?,
             enqueue_site: file.enqueue.site.unwrap_or_else(|| "remotion-app".into()),
             enqueue_composition: file.enqueue.composition.unwrap_or_else(|| "main".into()),
+            origins: file.sites.origins.iter().map(|text| origin(text)).collect::<anyhow::Result<_>>()?,
+            max_renderers: file.sites.max_renderers.unwrap_or(10),
             identity: file.identity.with(file.issuer)?,
             data,
         })
+    }
+}
+
+impl EncryptionSection {
+    fn settings(self, data: &Path) -> encryption::Settings {
+        encryption::Settings::new(self.enabled.unwrap_or(true), self.key_file, data)
+    }
+}
+
+/// What a data folder is told about encryption, for commands that need nothing else of its configuration.
+///
+/// # Errors
+/// When the file cannot be read, or says something that cannot be.
+pub(crate) fn encryption(named: Option<&Path>, data: &Path) -> anyhow::Result<encryption::Settings> {
+    Ok(read(named, data)?.encryption.settings(data))
+}
+
+impl HttpSection {
+    fn complete(self) -> anyhow::Result<Http> {
+        let http = Http {
+            max_connections: self.max_connections.unwrap_or_else(affordable_connections),
+            max_header: self.max_header.unwrap_or(64 << 10),
+            header_timeout: self.header_timeout.unwrap_or(Duration::from_secs(10)),
+            read_timeout: self.read_timeout.unwrap_or(Duration::from_secs(20)),
+            body_timeout: self.body_timeout.unwrap_or(Duration::from_secs(120)),
+            write_timeout: self.write_timeout.unwrap_or(Duration::from_secs(60)),
+            cors_origins: self.cors_origins,
+        };
+        anyhow::ensure!(http.max_connections > 0, "http.max_connections must be at least 1");
+        anyhow::ensure!(http.max_header >= LEAST_HEADER, "http.max_header must be at least {LEAST_HEADER}");
+        for origin in &http.cors_origins {
+            let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+            let whole = host.is_some_and(|host| {
+                !host.is_empty()
+                    && host.bytes().all(|byte| byte.is_ascii_graphic() && !b"/?#@*".contains(&byte))
+            });
+            anyhow::ensure!(
+                whole || (origin == "*" && http.cors_origins.len() == 1),
+                "http.cors_origins: `{origin}` is no origin: write `https://app.example.com`, or `*` alone for all"
+            );
+        }
+        Ok(http)
+    }
+}
+
+/// Half of the files that may be open: the other half is for renders, outputs and the database.
+fn affordable_connections() -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    files
+        .map_or(MAX_CONNECTIONS, |files| {
+            usize::try_from(files / 2).unwrap_or(MAX_CONNECTIONS).min(MAX_CONNECTIONS)
+        })
+        .max(1)
+}
+
+/// Where outputs go, according to the file, for commands on a data folder.
+///
+/// # Errors
+/// When the file cannot be read, or says something that cannot be.
+pub(crate) fn storage(config: Option<&Path>, data: &Path) -> anyhow::Result<Storage> {
+    read(config, data)?.storage.read()
+}
+
+impl Config {
+    /// The versions of Remotion in a data folder.
+    #[must_use]
+    pub fn renderers(&self, data: &Path) -> Renderers {
+        Renderers::new(data.join("renderers"), self.node.clone(), on_path("npm"), self.max_renderers)
     }
 }
 
@@ -258,13 +500,39 @@ fn read(named: Option<&Path>, data: &Path) -> anyhow::Result<File> {
 
 /// As many renders as cores, and as memory that is free now.
 fn fitting(cores: usize) -> usize {
-    let available = std::fs::read_to_string("/proc/meminfo").ok().and_then(|meminfo| {
-        let line = meminfo.lines().find(|line| line.starts_with("MemAvailable:"))?;
-        line.split_whitespace().nth(1)?.parse::<u64>().ok()
-    });
-    let by_memory =
-        available.map_or(cores, |kib| usize::try_from(kib * 1024 / MEMORY_PER_RENDER).unwrap_or(cores));
+    let by_memory = meminfo("MemAvailable:")
+        .map_or(cores, |bytes| usize::try_from(bytes / MEMORY_PER_RENDER).unwrap_or(cores));
     cores.min(by_memory).max(1)
+}
+
+/// What a render may take of this machine's memory: its share of four fifths, yet never less than it needs.
+fn memory_for_each(concurrency: usize) -> u64 {
+    let shares = u64::try_from(concurrency).unwrap_or(u64::MAX);
+    meminfo("MemTotal:").map_or(u64::MAX, |bytes| (bytes / 5 * 4 / shares).max(2 * MEMORY_PER_RENDER))
+}
+
+/// A figure of the kernel's about memory, in bytes.
+fn meminfo(name: &str) -> Option<u64> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = meminfo.lines().find(|line| line.starts_with(name))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
+}
+
+/// An origin in the one way it is written.
+fn origin(text: &str) -> anyhow::Result<String> {
+    let url = Url::parse(text).ok().filter(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.path() == "/"
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && url.username().is_empty()
+    });
+    let url = url.with_context(|| {
+        format!(
+            "in sites.origins, `{text}` is no origin such as https://bucket.s3.eu-central-1.amazonaws.com"
+        )
+    })?;
+    Ok(url.origin().ascii_serialization())
 }
 
 /// The program of that name.
@@ -290,9 +558,24 @@ fn optional_duration<'de, D: serde::Deserializer<'de>>(
     duration(&text).map(Some).map_err(serde::de::Error::custom)
 }
 
+fn host_rules<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<HostRule>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    texts.iter().map(|text| text.parse().map_err(serde::de::Error::custom)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encryption::KeySource;
+
+    #[test]
+    fn hosts_to_allow_are_hosts_addresses_or_networks() {
+        let config =
+            load("[render]\nallow_hosts = [\"10.0.0.5:9000\", \"media.internal\"]", Flags::default());
+        assert_eq!(config.unwrap().allow_hosts.len(), 2);
+        let error = load("[render]\nallow_hosts = [\"http://a\"]", Flags::default()).unwrap_err();
+        assert!(format!("{error:#}").contains("`http://a` is neither"), "{error:#}");
+    }
 
     #[test]
     fn an_unknown_key_is_refused_by_name() {
@@ -321,6 +604,65 @@ mod tests {
         let file = "listen = \"127.0.0.1:1\"\n[render]\nconcurrency = 3";
         let config = load(file, Flags { listen, ..Flags::default() }).unwrap();
         assert_eq!((config.listen.port(), config.concurrency), (2, 3));
+    }
+
+    #[test]
+    fn limits_of_the_file_are_checked_and_named_as_the_file_names_them() {
+        let limits =
+            |text: &str| load(&format!("[limits]\n{text}"), Flags::default()).map(|config| config.limits);
+        assert_eq!(limits("").unwrap(), Limits::default());
+        let expected = Limits { max_queued: Some(9), max_render_seconds: Some(600), ..Limits::default() };
+        assert_eq!(limits("max_queued = 9\nmax_render = \"10m\"").unwrap(), expected);
+        for (text, key) in [
+            ("weight = 0", "limits.weight is 0"),
+            ("max_body = 9", "limits.max_body is 9"),
+            ("max_render = \"10ms\"", "limits.max_render is 0"),
+            ("max_render = \"99999999h\"", "limits.max_render is too long"),
+            ("max_queue = 9", "max_queue"),
+        ] {
+            let error = format!("{:#}", limits(text).unwrap_err());
+            assert!(error.contains(key), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_site_may_lie_at_an_origin_alone() {
+        let origins = |text: &str| load(&format!("[sites]\norigins = [\"{text}\"]"), Flags::default());
+        assert_eq!(origins("https://Bucket.Example:443/").unwrap().origins, ["https://bucket.example"]);
+        for text in [
+            "bucket.example",
+            "https://bucket.example/sites",
+            "ftp://bucket.example",
+            "https://me@bucket.example",
+            "*",
+        ] {
+            let error = origins(text).unwrap_err().to_string();
+            assert!(error.contains("sites.origins") && error.contains(text), "{error}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_sealed_with_the_key_of_the_data_folder_unless_it_says_otherwise() {
+        let encryption = |file: &str| load(file, Flags::default()).unwrap().encryption;
+        let usual = encryption("");
+        assert!(usual.enabled && matches!(usual.source, KeySource::DataFolder(_)), "{usual:?}");
+        let other = encryption("[encryption]\nkey_file = \"/keys/lastframe\"");
+        assert!(other.enabled && matches!(other.source, KeySource::File(_)), "{other:?}");
+        assert!(!encryption("[encryption]\nenabled = false").enabled);
+    }
+
+    #[test]
+    fn an_origin_is_a_scheme_and_a_host_and_nothing_more() {
+        let origins = |text: &str| {
+            load(&format!("[http]\ncors_origins = {text}"), Flags::default())
+                .map(|config| config.http.cors_origins)
+        };
+        assert_eq!(origins("[\"https://app.example.com\", \"http://localhost:3000\"]").unwrap().len(), 2);
+        assert_eq!(origins("[\"*\"]").unwrap(), ["*"]);
+        for wrong in ["https://a.example/", "app.example.com", "https://*.example.com", "null", "https://"] {
+            assert!(origins(&format!("[\"{wrong}\"]")).unwrap_err().to_string().contains(wrong));
+        }
+        assert!(origins("[\"*\", \"https://a.example\"]").is_err());
     }
 
     #[test]

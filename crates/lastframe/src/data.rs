@@ -2,7 +2,6 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -37,7 +36,7 @@ impl DataFolder {
             }
             Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the data folder"),
         }
-        for name in ["sites", "outputs", "logs", "incoming"] {
+        for name in ["sites", "renderers", "outputs", "logs", "incoming"] {
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path.join(name))?;
         }
         Ok(Self { path, _lock: lock })
@@ -71,20 +70,12 @@ impl DataFolder {
 
     /// Writes a file that only this user can read, whole or not at all.
     pub(crate) fn write_secret(&self, name: &str, text: &str) -> anyhow::Result<()> {
-        let path = self.join(name);
-        let write = || -> io::Result<()> {
-            let mut file = tempfile::NamedTempFile::new_in(&self.path)?;
-            file.write_all(text.as_bytes())?;
-            file.as_file().sync_all()?;
-            file.persist(&path).map_err(io::Error::from)?;
-            File::open(&self.path)?.sync_all()
-        };
-        write().with_context(|| format!("cannot write {}", path.display()))
+        write_private(&self.join(name), text)
     }
 
     /// Tells commands on this machine where the server is.
-    pub(crate) fn announce(&self, address: SocketAddr) -> anyhow::Result<()> {
-        self.write_secret(ADDRESS, &format!("http://{address}"))
+    pub(crate) fn announce(&self, url: &str) -> anyhow::Result<()> {
+        self.write_secret(ADDRESS, url)
     }
 }
 
@@ -93,6 +84,19 @@ impl Drop for DataFolder {
         // It may never have been announced.
         drop(std::fs::remove_file(self.join(ADDRESS)));
     }
+}
+
+/// Writes a file that only this user can read, whole or not at all. On disk when it returns.
+pub(crate) fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || -> io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(text.as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(io::Error::from)?;
+        File::open(folder)?.sync_all()
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Where a server announces its URL.

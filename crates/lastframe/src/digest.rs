@@ -7,6 +7,9 @@ use base64::prelude::BASE64_STANDARD;
 /// The header's name.
 pub(crate) const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 
+/// The header in which S3 tells the SHA-256, in hex, that an output was put with.
+pub(crate) const STORED_SHA256: HeaderName = HeaderName::from_static("x-amz-meta-sha256");
+
 /// The header's value for a SHA-256.
 pub(crate) fn of(sha256: &[u8]) -> String {
     format!("sha-256=:{}:", BASE64_STANDARD.encode(sha256))

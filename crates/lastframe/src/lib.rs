@@ -4,16 +4,24 @@
 //! [`app::App::start`] is the server on one page; [`http`] is the API; [`commands`] is what a person types.
 
 pub mod app;
+mod audit;
 mod client;
 pub mod commands;
 pub mod config;
 mod data;
 mod digest;
+pub mod encryption;
 mod exit;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod identity;
+mod links;
+mod listener;
 mod outputs;
-mod percent;
+mod rate;
 mod retention;
 mod sites;
+mod space;
 mod telemetry;
+mod tls;

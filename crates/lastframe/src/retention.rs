@@ -1,4 +1,4 @@
-//! Forgetting renders that ended long ago, with their files.
+//! Forgetting renders that ended long ago, with their files; and deleting outputs that were asked to go before that.
 
 use std::io;
 use std::sync::Arc;
@@ -22,36 +22,38 @@ pub(crate) struct Retention {
     pub(crate) outputs: Arc<dyn Outputs>,
     pub(crate) logs: Logs,
     pub(crate) clock: Arc<dyn Clock>,
-    /// How long a render is kept once it has ended.
-    pub(crate) keep: Duration,
+    /// How long a render is kept once it has ended; for ever when absent.
+    pub(crate) keep: Option<Duration>,
 }
 
 impl Retention {
-    /// Forgets, turn by turn, until told to stop.
+    /// Forgets and deletes, turn by turn, until told to stop.
     pub(crate) async fn run(self, close: CancellationToken) {
+        // Whatever is broken off goes on at the next start: the files go before what leads to them.
+        tokio::select! {
+            () = close.cancelled() => {}
+            () = self.turns() => {}
+        }
+    }
+
+    async fn turns(&self) {
         let mut every = tokio::time::interval(EVERY);
-        let mut kept = 0;
+        let (mut kept, mut kept_outputs) = (0, 0);
         loop {
-            tokio::select! {
-                () = close.cancelled() => return,
-                _ = every.tick() => {}
-            }
+            every.tick().await;
             // Whoever sets a retention for the first time may have years to forget; they do not wait for the clock.
-            while !close.is_cancelled() {
-                match self.turn(kept).await {
-                    Ok(turn) => {
-                        kept = turn.kept;
-                        if turn.forgotten < AT_A_TIME {
-                            break;
-                        }
-                    }
-                    Err(error) => {
-                        tracing::error!(
-                            error = &error as &dyn std::error::Error,
-                            "cannot forget what ended long ago"
-                        );
-                        break;
-                    }
+            while let Some(turn) = said(self.turn(kept).await, "cannot forget what ended long ago") {
+                kept = turn.kept;
+                if turn.done < AT_A_TIME {
+                    break;
+                }
+            }
+            while let Some(turn) =
+                said(self.delete_due(kept_outputs).await, "cannot delete outputs that are due")
+            {
+                kept_outputs = turn.kept;
+                if turn.done < AT_A_TIME {
+                    break;
                 }
             }
         }
@@ -60,10 +62,10 @@ impl Retention {
     /// Forgets some. `kept` is what the turn before had to keep: it comes up first again, and must not be all that
     /// this one sees.
     async fn turn(&self, kept: usize) -> Result<Turn, QueueError> {
-        let keep = SignedDuration::try_from(self.keep).unwrap_or(SignedDuration::MAX);
+        let Some(keep) = self.keep else { return Ok(Turn::default()) };
+        let keep = SignedDuration::try_from(keep).unwrap_or(SignedDuration::MAX);
         let Ok(horizon) = self.clock.now().checked_sub(keep) else { return Ok(Turn::default()) };
-        let limit = u32::try_from(kept + AT_A_TIME).unwrap_or(u32::MAX);
-        let ended = self.queue.ended_before(horizon, limit).await?;
+        let ended = self.queue.ended_before(horizon, at_most(kept)).await?;
         let (mut bare, mut failed) = (Vec::new(), None);
         for render in &ended {
             if self.holds_its_group(render).await? {
@@ -78,11 +80,32 @@ impl Retention {
             tracing::error!(render.id = %id, %error, "cannot delete the files of a render that is to be forgotten");
         }
         // The files first: a crash in between leaves the record that leads to them.
-        let forgotten = self.queue.forget(bare).await?;
-        if forgotten > 0 {
-            tracing::info!(renders = forgotten, "forgot renders that ended long ago");
+        let done = self.queue.forget(bare).await?;
+        if done > 0 {
+            tracing::info!(renders = done, "forgot renders that ended long ago");
         }
-        Ok(Turn { forgotten, kept: ended.len() - forgotten })
+        Ok(Turn { done, kept: ended.len() - done })
+    }
+
+    /// Deletes some outputs that were to be kept for so long and no longer. `kept` as above.
+    async fn delete_due(&self, kept: usize) -> Result<Turn, QueueError> {
+        let due = self.queue.outputs_due(self.clock.now(), at_most(kept)).await?;
+        let mut deleted = Vec::new();
+        for render in &due {
+            let Some(output) = &render.output else { continue };
+            match self.outputs.delete(&output.key).await {
+                Ok(()) => deleted.push(render.id),
+                Err(error) => {
+                    tracing::error!(render.id = %render.id, %error, "cannot delete an output that is due");
+                }
+            }
+        }
+        let done = deleted.len();
+        if done > 0 {
+            self.queue.outputs_deleted(deleted).await?;
+            tracing::info!(outputs = done, "deleted outputs that were due");
+        }
+        Ok(Turn { done, kept: due.len() - done })
     }
 
     /// Whether somebody has yet to decide about it; its log may say what.
@@ -103,10 +126,20 @@ impl Retention {
     }
 }
 
+fn at_most(kept: usize) -> u32 {
+    u32::try_from(kept + AT_A_TIME).unwrap_or(u32::MAX)
+}
+
+/// What was done, or else a line in the log; there is another turn.
+fn said(turn: Result<Turn, QueueError>, what: &str) -> Option<Turn> {
+    turn.inspect_err(|error| tracing::error!(error = error as &dyn std::error::Error, "{what}")).ok()
+}
+
 /// What a turn did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Turn {
-    forgotten: usize,
+    /// Renders forgotten, or outputs deleted.
+    done: usize,
     /// What it saw and left, because it holds its group or its files resist.
     kept: usize,
 }
@@ -119,12 +152,14 @@ mod tests {
     use lastframe_core::request::QueueOptions;
     use lastframe_core::site::SiteVersion;
     use lastframe_core::{
-        Failure, Kind, Lease, ManualClock, OnFailure, Outcome, Output, RenderId, RenderRequest, TenantId,
+        Deletion, Failure, Kind, Lease, ManualClock, OnFailure, Outcome, Output, RenderId, RenderRequest,
+        TenantId,
     };
     use lastframe_store::{Options, Store};
 
     use super::*;
-    use crate::outputs::LocalOutputs;
+    use crate::config::Storage;
+    use crate::outputs::Places;
 
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -148,7 +183,8 @@ mod tests {
                 name: "site".into(),
                 version: "v1".into(),
                 remotion_version: "4.0.527".into(),
-                renderer: "/renderer".into(),
+                renderer: None,
+                url: None,
                 size_in_bytes: 1,
                 compositions: Vec::new(),
                 created_at: clock.now(),
@@ -156,10 +192,10 @@ mod tests {
             store.put_site(&tenant, site).await.unwrap();
             let retention = Retention {
                 queue: Arc::clone(&store) as _,
-                outputs: Arc::new(LocalOutputs::new(folder.path().join("outputs"))),
+                outputs: Arc::new(Places::open(folder.path().join("outputs"), &Storage::default()).unwrap()),
                 logs: Logs::new(folder.path().join("logs"), Arc::clone(&clock) as _),
                 clock: Arc::clone(&clock) as _,
-                keep: 30 * DAY,
+                keep: Some(30 * DAY),
             };
             Self { folder, clock, store, retention, tenant }
         }
@@ -177,19 +213,16 @@ mod tests {
 
         /// A render that succeeded, with its output and its log.
         async fn made(&self) -> RenderId {
+            self.made_for(None).await
+        }
+
+        /// The same, with an output that goes so many days later.
+        async fn made_for(&self, days: Option<u32>) -> RenderId {
             let lease = self.claimed(QueueOptions::default()).await;
             let key = format!("{}/1.mp4", lease.render.id);
             write(&self.output(lease.render.id));
-            let output = Output {
-                key,
-                size_in_bytes: 1,
-                sha256: String::new(),
-                content_type: "video/mp4".into(),
-                frame_count: None,
-                width: None,
-                height: None,
-                duration_in_seconds: None,
-            };
+            let deletion = days.map(Deletion::AfterDays);
+            let output = Output { key, size_in_bytes: 1, deletion, ..Output::default() };
             self.store.finish(lease.render.id, &lease.token, Outcome::Succeeded(output)).await.unwrap();
             lease.render.id
         }
@@ -232,7 +265,7 @@ mod tests {
         world.clock.advance(29 * DAY);
         assert_eq!(world.retention.turn(0).await.unwrap(), Turn::default(), "not a moment too soon");
         world.clock.advance(Duration::from_millis(1));
-        assert_eq!(world.retention.turn(0).await.unwrap(), Turn { forgotten: 1, kept: 0 });
+        assert_eq!(world.retention.turn(0).await.unwrap(), Turn { done: 1, kept: 0 });
         assert_eq!(world.there(old).await, (false, false, false));
         assert_eq!(world.there(young).await, (true, true, true));
     }
@@ -242,10 +275,10 @@ mod tests {
         let world = World::new().await;
         let holder = world.holder("g").await;
         world.clock.advance(31 * DAY);
-        assert_eq!(world.retention.turn(0).await.unwrap(), Turn { forgotten: 0, kept: 1 });
+        assert_eq!(world.retention.turn(0).await.unwrap(), Turn { done: 0, kept: 1 });
         assert_eq!(world.there(holder).await, (true, false, true));
         world.store.resume(Pausable::Group(world.tenant.clone(), "g".into())).await.unwrap();
-        assert_eq!(world.retention.turn(1).await.unwrap(), Turn { forgotten: 1, kept: 0 });
+        assert_eq!(world.retention.turn(1).await.unwrap(), Turn { done: 1, kept: 0 });
         assert_eq!(world.there(holder).await, (false, false, false));
     }
 
@@ -257,7 +290,7 @@ mod tests {
         std::fs::remove_file(world.output(stuck)).unwrap();
         std::fs::create_dir(world.output(stuck)).unwrap();
         world.clock.advance(31 * DAY);
-        assert_eq!(world.retention.turn(0).await.unwrap(), Turn { forgotten: 1, kept: 1 });
+        assert_eq!(world.retention.turn(0).await.unwrap(), Turn { done: 1, kept: 1 });
         assert_eq!(world.there(stuck).await, (true, true, true));
         assert_eq!(world.there(other).await, (false, false, false));
     }
@@ -272,9 +305,45 @@ mod tests {
         let behind = world.made().await;
         world.clock.advance(31 * DAY);
         let first = world.retention.turn(0).await.unwrap();
-        assert_eq!(first, Turn { forgotten: 0, kept: AT_A_TIME });
+        assert_eq!(first, Turn { done: 0, kept: AT_A_TIME });
         let second = world.retention.turn(first.kept).await.unwrap();
-        assert_eq!(second, Turn { forgotten: 1, kept: AT_A_TIME + 1 });
+        assert_eq!(second, Turn { done: 1, kept: AT_A_TIME + 1 });
         assert_eq!(world.there(behind).await, (false, false, false));
+    }
+
+    #[tokio::test]
+    async fn an_output_goes_when_it_was_asked_to_and_the_record_with_its_log_stays() {
+        let world = World::new().await;
+        let (day, week, kept) =
+            (world.made_for(Some(1)).await, world.made_for(Some(7)).await, world.made().await);
+        world.clock.advance(DAY - Duration::from_millis(1));
+        assert_eq!(world.retention.delete_due(0).await.unwrap(), Turn::default(), "not a moment too soon");
+        world.clock.advance(Duration::from_millis(1));
+        assert_eq!(world.retention.delete_due(0).await.unwrap(), Turn { done: 1, kept: 0 });
+        assert_eq!(world.there(day).await, (true, false, true));
+        assert_eq!(world.there(week).await, (true, true, true));
+        let output = world.store.get(day).await.unwrap().unwrap().output.unwrap();
+        assert_eq!(output.deleted_at(), Some(world.clock.now()));
+        world.clock.advance(30 * DAY);
+        assert_eq!(world.retention.delete_due(0).await.unwrap(), Turn { done: 1, kept: 0 });
+        assert_eq!(world.there(kept).await, (true, true, true));
+        // What is forgotten later has no output to be deleted again.
+        assert_eq!(world.retention.turn(0).await.unwrap(), Turn { done: 3, kept: 0 });
+    }
+
+    #[tokio::test]
+    async fn an_output_that_resists_stays_due_and_hides_no_other() {
+        let world = World::new().await;
+        let stuck = world.made_for(Some(1)).await;
+        std::fs::remove_file(world.output(stuck)).unwrap();
+        std::fs::create_dir(world.output(stuck)).unwrap();
+        world.clock.advance(Duration::from_millis(1));
+        let other = world.made_for(Some(1)).await;
+        world.clock.advance(DAY);
+        assert_eq!(world.retention.delete_due(0).await.unwrap(), Turn { done: 1, kept: 1 });
+        assert_eq!(world.there(stuck).await, (true, true, true));
+        assert_eq!(world.there(other).await, (true, false, true));
+        std::fs::remove_dir(world.output(stuck)).unwrap();
+        assert_eq!(world.retention.delete_due(1).await.unwrap(), Turn { done: 1, kept: 0 });
     }
 }

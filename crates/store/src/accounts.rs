@@ -113,6 +113,25 @@ fn change_user(
     Ok(changed)
 }
 
+fn start_session(
+    tx: &Tx<'_>,
+    session: &Session,
+    secret: &SecretHash,
+    password: &str,
+) -> Result<bool, QueueError> {
+    execute(tx, "DELETE FROM session WHERE expires_at <= ?1", [tx.now])?;
+    let owner = find(tx.db, USER, "id", &session.user, |row| Ok((user(row)?, row.get::<_, String>(7)?)))?;
+    if !owner.is_some_and(|(owner, current)| !owner.disabled && current == password) {
+        return Ok(false);
+    }
+    execute(
+        tx,
+        "INSERT INTO session (id, user_id, secret, expires_at) VALUES (?1, ?2, ?3, ?4)",
+        params![session.id, session.user, secret, session.expires_at.as_millisecond()],
+    )?;
+    Ok(true)
+}
+
 fn renew_session(
     tx: &Tx<'_>,
     id: &str,
@@ -188,18 +207,13 @@ impl Accounts for Store {
             .await
     }
 
-    async fn start_session(&self, session: Session, secret: SecretHash) -> Result<(), QueueError> {
-        self.writer
-            .run(move |tx| {
-                execute(tx, "DELETE FROM session WHERE expires_at <= ?1", [tx.now])?;
-                execute(
-                    tx,
-                    "INSERT INTO session (id, user_id, secret, expires_at) VALUES (?1, ?2, ?3, ?4)",
-                    params![session.id, session.user, secret, session.expires_at.as_millisecond()],
-                )
-                .map(drop)
-            })
-            .await
+    async fn start_session(
+        &self,
+        session: Session,
+        secret: SecretHash,
+        password: String,
+    ) -> Result<bool, QueueError> {
+        self.writer.run(move |tx| start_session(tx, &session, &secret, &password)).await
     }
 
     async fn renew_session(

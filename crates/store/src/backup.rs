@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rusqlite::backup::{Backup, Progress, StepResult};
@@ -14,7 +15,9 @@ use crate::Store;
 use crate::check::{self, Report};
 use crate::connection::{self, OpenError};
 use crate::integrity;
+use crate::keyring;
 use crate::mark::{self, Mark};
+use crate::seal::Keys;
 
 /// Pages that are copied between two words about how far it is.
 const PAGES_AT_A_TIME: i32 = 4_096;
@@ -43,11 +46,16 @@ impl From<rusqlite::Error> for BackupError {
 }
 
 /// Copies the database of `folder` into `file`, as it is at one moment, whether or not a server works on it. On disk when it
-/// returns. `step` is told the share that is copied, then what is looked at.
+/// returns. Secrets stay sealed; `keys` are for looking whether they open. `step` is told the share that is copied, then what is looked at.
 ///
 /// # Errors
 /// When something cannot be read or written. Damage of the copy is in the report: a damaged backup may be better than none.
-pub fn backup(folder: &Path, file: &Path, step: &mut dyn FnMut(&str)) -> Result<Report, BackupError> {
+pub fn backup(
+    folder: &Path,
+    file: &Path,
+    keys: &Keys,
+    step: &mut dyn FnMut(&str),
+) -> Result<Report, BackupError> {
     if file.try_exists()? {
         return Err(BackupError::Exists(file.to_owned()));
     }
@@ -57,7 +65,7 @@ pub fn backup(folder: &Path, file: &Path, step: &mut dyn FnMut(&str)) -> Result<
     }
     let source = connection::reader(&source)?;
     let unfinished = beside(file, ".unfinished");
-    let copied = copy(&source, &unfinished, step);
+    let copied = copy(&source, &unfinished, keys, step);
     if copied.is_err() {
         // What was wrong with the copy is what matters.
         drop(fs::remove_file(&unfinished));
@@ -72,11 +80,12 @@ pub fn backup(folder: &Path, file: &Path, step: &mut dyn FnMut(&str)) -> Result<
 /// folder beside it, whose path is returned. The only thing that lowers the high-water mark.
 ///
 /// # Errors
-/// When the backup is damaged and `even_if_damaged` is not set; when something cannot be read or written. A restore that
+/// When `keys` do not open what is in it; when the backup is damaged and `even_if_damaged` is not set; when something cannot be read or written. A restore that
 /// breaks off leaves a folder that no server opens, until it is done again.
 pub fn restore(
     folder: &Path,
     file: &Path,
+    keys: &Keys,
     even_if_damaged: bool,
     step: &mut dyn FnMut(&str),
 ) -> Result<Option<PathBuf>, BackupError> {
@@ -86,7 +95,11 @@ pub fn restore(
     integrity::install(&source)?;
     let database = folder.join(Store::FILE);
     let unfinished = beside(&database, ".unfinished");
-    let report = copy(&source, &unfinished, step)?;
+    let report = copy(&source, &unfinished, keys, step)?;
+    if let Err(error) = connection::another(&unfinished).and_then(|copy| keyring::fit(&copy, keys)) {
+        fs::remove_file(&unfinished)?;
+        return Err(error.into());
+    }
     if !report.problems.is_empty() && !even_if_damaged {
         fs::remove_file(&unfinished)?;
         return Err(BackupError::Damaged(report.problems));
@@ -99,11 +112,18 @@ pub fn restore(
     Ok(replaced)
 }
 
-fn copy(source: &Connection, file: &Path, step: &mut dyn FnMut(&str)) -> Result<Report, BackupError> {
+fn copy(
+    source: &Connection,
+    file: &Path,
+    keys: &Keys,
+    step: &mut dyn FnMut(&str),
+) -> Result<Report, BackupError> {
     match fs::remove_file(file) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
+    // Not for other users, whatever is in it.
+    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
     // Held while pages are copied, so that all are of one moment.
     let snapshot = source.unchecked_transaction()?;
     snapshot.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
@@ -112,7 +132,7 @@ fn copy(source: &Connection, file: &Path, step: &mut dyn FnMut(&str)) -> Result<
     let copy = connection::writer(file)?;
     // One file, that needs no other beside it.
     copy.pragma_update(None, "journal_mode", "DELETE")?;
-    let report = check::inspect(&copy, step)?;
+    let report = check::inspect(&copy, keys, step)?;
     copy.close().map_err(|(_, error)| error)?;
     File::open(file)?.sync_all()?;
     Ok(report)

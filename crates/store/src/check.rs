@@ -1,12 +1,15 @@
 //! Looking for damage: everything that can be said about a database without the files that belong to its renders.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use lastframe_core::{Output, RenderId, TenantId};
 use rusqlite::Connection;
 
 use crate::connection::{self, OpenError};
+use crate::reseal::{self, COLUMNS};
 use crate::row;
+use crate::seal::Keys;
 
 /// Problems of one kind that are told one by one; more are only counted.
 const TOLD: usize = 20;
@@ -18,6 +21,8 @@ pub struct Report {
     pub rows: u64,
     /// What is wrong, in sentences; empty when nothing is.
     pub problems: Vec<String>,
+    /// What could not be looked at and need not be wrong, in sentences.
+    pub notes: Vec<String>,
 }
 
 /// A file that a database counts on.
@@ -89,14 +94,19 @@ const TABLES: &[(&str, &str)] = &[
     ("user", "'user ' || email"),
     ("session", "'a session'"),
     ("token", "'token ' || id"),
+    (
+        "checkpoint",
+        "'the checkpoint of render ' || ifnull((SELECT id FROM render WHERE seq = checkpoint.seq), seq)",
+    ),
+    ("encryption_key", "'encryption key ' || id"),
 ];
 
-/// Looks at everything in the database of that folder, whether or not a server has it open. `step` is told what is
-/// looked at.
+/// Looks at everything in the database of that folder, whether or not a server has it open; secrets as far as `keys` open
+/// them. `step` is told what is looked at.
 ///
 /// # Errors
 /// When the database cannot be read at all. What is wrong with one that can is in the report.
-pub fn check(folder: &Path, step: &mut dyn FnMut(&str)) -> Result<Report, OpenError> {
+pub fn check(folder: &Path, keys: &Keys, step: &mut dyn FnMut(&str)) -> Result<Report, OpenError> {
     // The mark first: the database may only be further than it was when the mark was read.
     let mark = connection::mark(folder);
     let file = folder.join(crate::Store::FILE);
@@ -107,7 +117,7 @@ pub fn check(folder: &Path, step: &mut dyn FnMut(&str)) -> Result<Report, OpenEr
         });
     }
     let connection = connection::reader(&file)?;
-    let mut report = inspect(&connection, step)?;
+    let mut report = inspect(&connection, keys, step)?;
     let compared =
         mark.and_then(|mark| connection::compare(&connection::reached(&connection)?, mark.as_ref()));
     if let Err(error) = compared {
@@ -117,8 +127,12 @@ pub fn check(folder: &Path, step: &mut dyn FnMut(&str)) -> Result<Report, OpenEr
 }
 
 /// Looks at everything in a database, whatever its folder holds.
-pub(crate) fn inspect(connection: &Connection, step: &mut dyn FnMut(&str)) -> Result<Report, OpenError> {
-    connection::version(connection)?;
+pub(crate) fn inspect(
+    connection: &Connection,
+    keys: &Keys,
+    step: &mut dyn FnMut(&str),
+) -> Result<Report, OpenError> {
+    let is_of_before = !connection::is_up_to_date(connection)?;
     // One snapshot: a server may be at work.
     let snapshot = connection.unchecked_transaction()?;
     let mut report = Report::default();
@@ -128,7 +142,8 @@ pub(crate) fn inspect(connection: &Connection, step: &mut dyn FnMut(&str)) -> Re
         list(&snapshot, "PRAGMA integrity_check(20)")
             .map(|lines| lines.into_iter().filter(|line| line != "ok").collect()),
     );
-    for (table, name) in TABLES {
+    let is_there = |table: &str| !is_of_before || snapshot.table_exists(None, table).unwrap_or(true);
+    for (table, name) in TABLES.iter().filter(|(table, _)| is_there(table)) {
         step(&format!("rows of {table}"));
         let count = snapshot
             .query_row(&format!("SELECT count(*) FROM {table} NOT INDEXED"), [], |row| row.get::<_, u64>(0));
@@ -137,6 +152,10 @@ pub(crate) fn inspect(connection: &Connection, step: &mut dyn FnMut(&str)) -> Re
             "damaged: ",
             list(&snapshot, &format!("SELECT {name} FROM {table} NOT INDEXED WHERE NOT intact")),
         );
+    }
+    if is_there("encryption_key") {
+        step("secrets");
+        report.try_secrets(&snapshot, keys);
     }
     step("rules");
     let dangling =
@@ -159,7 +178,8 @@ pub fn belongings(folder: &Path, tell: &mut dyn FnMut(Belonging)) -> Result<(), 
         snapshot.prepare("SELECT id, output FROM render WHERE output IS NOT NULL AND intact")?;
     let mut rows = outputs.query([])?;
     while let Some(row) = rows.next()? {
-        if let Some(output) = row::json(row, 1)? {
+        let output: Option<Output> = row::json(row, 1)?;
+        if let Some(output) = output.filter(|output| output.deleted_at().is_none()) {
             tell(Belonging::Output(row::parsed(row, 0)?, Box::new(output)));
         }
     }
@@ -174,6 +194,22 @@ pub fn belongings(folder: &Path, tell: &mut dyn FnMut(Belonging)) -> Result<(), 
 }
 
 impl Report {
+    fn try_secrets(&mut self, snapshot: &Connection, keys: &Keys) {
+        for column in COLUMNS {
+            let (problems, untried) = match reseal::try_all(snapshot, column, keys) {
+                Ok(tried) => (Ok(tried.problems), tried.untried),
+                Err(error) => (Err(error), BTreeMap::new()),
+            };
+            self.told("", problems);
+            for (key, count) in untried {
+                self.notes.push(format!(
+                    "{count} values in {column} are sealed with the key {key}, which is not {}: whether they open was not tried",
+                    keys.source()
+                ));
+            }
+        }
+    }
+
     /// Adds what a question found, or that it could not be answered.
     fn told(&mut self, title: &str, found: rusqlite::Result<Vec<String>>) {
         match found {

@@ -15,7 +15,7 @@ const NEXT: &str = "
     SELECT seq, tenant_id, group_name, id, intact FROM render
     WHERE gate = 0 AND tenant_id = (
         SELECT id FROM tenant
-        WHERE ready > 0 AND paused = 0 AND (max_rendering IS NULL OR rendering < max_rendering)
+        WHERE ready > 0 AND paused = 0 AND (max_concurrency IS NULL OR rendering < max_concurrency)
             AND intact AND (SELECT paused FROM queue) = 0
         ORDER BY vtime, id LIMIT 1)
     ORDER BY priority DESC, seq LIMIT 1";
@@ -23,7 +23,7 @@ const NEXT: &str = "
 /// Whether [`NEXT`] must find something, by the counters.
 const WAITS: &str = "
     SELECT EXISTS (SELECT 1 FROM tenant
-        WHERE ready > 0 AND paused = 0 AND (max_rendering IS NULL OR rendering < max_rendering)
+        WHERE ready > 0 AND paused = 0 AND (max_concurrency IS NULL OR rendering < max_concurrency)
             AND intact AND (SELECT paused FROM queue) = 0)";
 
 /// What is damaged when rows, indexes and counters do not agree.
@@ -111,4 +111,26 @@ pub(crate) fn claim(
         .prepare_cached("UPDATE tenant SET vtime = vtime + ?2 / weight WHERE id = ?1")?
         .execute([tenant, SERVICE])?;
     Ok(Some(claimed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_is_two_index_seeks_and_sorts_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = crate::connection::writer(&folder.path().join("queue.db")).unwrap();
+        let plan = |sql: &str| -> Vec<String> {
+            let mut explained = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            explained.query_map([], |row| row.get(3)).unwrap().collect::<Result<_, _>>().unwrap()
+        };
+        let uses = |plan: &[String], index: &str| plan.iter().any(|step| step.contains(index));
+        let next = plan(NEXT);
+        assert!(uses(&next, "SEARCH render USING INDEX render_ready (tenant_id=?)"), "{next:?}");
+        assert!(uses(&next, "SCAN tenant USING INDEX tenant_turn"), "{next:?}");
+        assert!(!uses(&next, "B-TREE"), "{next:?}");
+        let waits = plan(WAITS);
+        assert!(uses(&waits, "tenant_turn"), "{waits:?}");
+    }
 }

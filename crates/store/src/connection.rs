@@ -8,12 +8,16 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::integrity;
 use crate::mark::{Mark, Reached};
+use crate::seal::KeyId;
 
 /// Each step's SQL; a database is at the version of the number of steps it has taken. Released steps never change.
 const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_queue.sql"),
     include_str!("migrations/0002_integrity.sql"),
-    include_str!("migrations/0003_accounts.sql"),
+    include_str!("migrations/0003_limits.sql"),
+    include_str!("migrations/0004_sealed.sql"),
+    include_str!("migrations/0005_accounts.sql"),
+    include_str!("migrations/0006_deletion.sql"),
 ];
 
 /// Why the store cannot be opened.
@@ -55,6 +59,17 @@ pub enum OpenError {
          whether the database is whole. {MEND}"
     )]
     NoMark,
+    /// Values in it are sealed with a key that is not at hand.
+    #[error(
+        "the database needs the encryption key {id}, which is not {looked}: put it back. Without it nobody can read what \
+         it has sealed"
+    )]
+    KeyMissing {
+        /// The key.
+        id: KeyId,
+        /// Where it is not.
+        looked: String,
+    },
     /// What is in it makes no sense.
     #[error("the database is damaged: {what}. {MEND}")]
     Damaged {
@@ -149,10 +164,18 @@ fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
 ///
 /// # Errors
 /// When it is newer than this program.
-pub(crate) fn version(connection: &Connection) -> Result<u32, OpenError> {
+fn version(connection: &Connection) -> Result<u32, OpenError> {
     let found = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let known = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
     if found > known { Err(OpenError::NewerSchema { found, known }) } else { Ok(found) }
+}
+
+/// Whether no step of the schema is missing.
+///
+/// # Errors
+/// When it is newer than this program.
+pub(crate) fn is_up_to_date(connection: &Connection) -> Result<bool, OpenError> {
+    Ok(usize::try_from(version(connection)?).is_ok_and(|version| version == MIGRATIONS.len()))
 }
 
 /// How far the database has come.

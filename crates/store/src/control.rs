@@ -1,10 +1,11 @@
 //! What people ask of a render after it was accepted.
 
+use jiff::Timestamp;
 use lastframe_core::ports::{ControlError, QueueError};
-use lastframe_core::{Event, Render, RenderId, Status};
+use lastframe_core::{Deletion, Event, Output, Render, RenderId, Status};
 use rusqlite::params;
 
-use crate::lease::{RECORD_DAMAGED, cancelled};
+use crate::lease::{RECORD_DAMAGED, cancelled, forget_checkpoint};
 use crate::line;
 use crate::read;
 use crate::row::{AT_ONCE, to_json};
@@ -26,11 +27,12 @@ pub(crate) fn cancel(tx: &mut Tx<'_>, id: RenderId) -> Result<Render, ControlErr
         let error = to_json(&cancelled())?;
         tx.db
             .prepare_cached(
-                "UPDATE render SET status = ?2, gate = NULL, backoff_until = NULL, checkpoint = NULL, cancel_requested_at = ?3,
+                "UPDATE render SET status = ?2, gate = NULL, backoff_until = NULL, cancel_requested_at = ?3,
                     finished_at = ?3, error = ?4
                  WHERE seq = ?1",
             )
             .and_then(|mut sql| sql.execute(params![render.seq, status.as_str(), tx.now, error]))
+            .and_then(|_| forget_checkpoint(tx, render.seq))
             .map_err(storage)?;
         resettle(tx, &render)?;
     }
@@ -51,6 +53,22 @@ pub(crate) fn redrive(tx: &mut Tx<'_>, ids: &[RenderId]) -> Result<Vec<RenderId>
         }
     }
     Ok(redriven)
+}
+
+/// Records that their outputs are deleted.
+pub(crate) fn outputs_deleted(tx: &mut Tx<'_>, ids: &[RenderId]) -> Result<(), QueueError> {
+    let at = Timestamp::from_millisecond(tx.now).map_err(storage)?;
+    for id in ids {
+        let Some(render) = read::get(tx.db, *id)? else { continue };
+        let Some(output) = render.output else { continue };
+        let output = to_json(&Output { deletion: Some(Deletion::Done(at)), ..output })?;
+        tx.db
+            .prepare_cached("UPDATE render SET output = ?2 WHERE seq = ?1")
+            .and_then(|mut sql| sql.execute(params![render.seq, output]))
+            .map_err(storage)?;
+        tx.changed(*id);
+    }
+    Ok(())
 }
 
 /// Removes those of the renders that are terminal, and all that is known of them.
@@ -76,6 +94,7 @@ pub(crate) fn forget(tx: &mut Tx<'_>, ids: &[RenderId]) -> Result<usize, QueueEr
         }
         for sql in [
             "DELETE FROM request WHERE seq = ?1",
+            "DELETE FROM checkpoint WHERE seq = ?1",
             "DELETE FROM attempt WHERE seq = ?1",
             "DELETE FROM render WHERE seq = ?1",
         ] {

@@ -12,6 +12,7 @@ use rusqlite::{OptionalExtension, params};
 use crate::integrity;
 use crate::line;
 use crate::row::to_json;
+use crate::seal::Place;
 use crate::writer::{Tx, storage};
 
 /// A rendering render, as far as ending its attempt needs it.
@@ -65,18 +66,24 @@ pub(crate) fn extend(
     // From when it is written, and not from when it was asked for: behind a writer that was held up, nobody's lease ends.
     let deadline = tx.deadline(duration);
     let progress = to_json(&progress)?;
-    let checkpoint = checkpoint.map(to_json).transpose()?;
-    let cancel_requested = tx
+    let (cancel_requested, seq): (_, i64) = tx
         .db
         .prepare_cached(
-            "UPDATE render SET lease_deadline = ?3, progress = ?4, checkpoint = coalesce(?5, checkpoint)
-             WHERE id = ?1 AND lease_token = ?2 AND status = 'rendering' RETURNING cancel_requested_at IS NOT NULL",
+            "UPDATE render SET lease_deadline = ?3, progress = ?4
+             WHERE id = ?1 AND lease_token = ?2 AND status = 'rendering' RETURNING cancel_requested_at IS NOT NULL, seq",
         )
         .and_then(|mut sql| {
-            sql.query_row(params![render.to_string(), token.0, deadline, progress, checkpoint], |row| row.get(0)).optional()
+            let told = params![render.to_string(), token.0, deadline, progress];
+            sql.query_row(told, |row| Ok((row.get(0)?, row.get(1)?))).optional()
         })
         .map_err(storage)?
         .ok_or(LeaseError::Lost)?;
+    if let Some(checkpoint) = checkpoint {
+        let place = Place::new("checkpoint.body", &[&render.to_string()]);
+        let body = tx.ring.keys().seal(&place, to_json(checkpoint)?)?;
+        let sql = "INSERT INTO checkpoint (seq, body) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET body = excluded.body";
+        tx.db.prepare_cached(sql).and_then(|mut sql| sql.execute(params![seq, body])).map_err(storage)?;
+    }
     tx.changed(render);
     Ok(Extended { cancel_requested })
 }
@@ -181,6 +188,7 @@ pub(crate) fn condemn(tx: &mut Tx<'_>, seq: i64) -> Result<(), QueueError> {
             })
         })
         .map_err(storage)?;
+    forget_checkpoint(tx, seq).map_err(storage)?;
     tracing::error!(render.id = id, "the record of a render is damaged; it is failed");
     if let Some((tenant, group)) = &group {
         line::leave(tx, seq, *tenant, group, holds).map_err(storage)?;
@@ -247,11 +255,12 @@ fn end(
     let mut written = || -> rusqlite::Result<()> {
         tx.db
             .prepare_cached(
-                "UPDATE render SET status = ?2, lease_token = NULL, lease_deadline = NULL, lost = 0, checkpoint = NULL,
+                "UPDATE render SET status = ?2, lease_token = NULL, lease_deadline = NULL, lost = 0,
                     output = ?3, error = ?4, finished_at = ?5
                  WHERE seq = ?1",
             )?
             .execute(params![held.seq, status.as_str(), output, error, tx.now])?;
+        forget_checkpoint(tx, held.seq)?;
         match &held.group {
             Some(group) => line::leave(tx, held.seq, held.tenant, group, holds),
             None => Ok(()),
@@ -260,6 +269,12 @@ fn end(
     written().map_err(storage)?;
     tx.changed(held.id);
     Ok(status)
+}
+
+/// What an attempt left for the next is of no use once there is no next one.
+pub(crate) fn forget_checkpoint(tx: &Tx<'_>, seq: i64) -> rusqlite::Result<()> {
+    tx.db.prepare_cached("DELETE FROM checkpoint WHERE seq = ?1")?.execute([seq])?;
+    Ok(())
 }
 
 fn close_attempt(

@@ -1,7 +1,8 @@
 //! The queue of one machine: SQLite, one writer, fsync before every answer.
 //!
 //! Where to look: `claim` decides which render is next, `line` keeps the order within groups, `lease` ends attempts,
-//! `sweep` does what time brings about, `writer` commits, `mark` remembers outside of the database how far it has come.
+//! `sweep` does what time brings about, `writer` commits, `mark` remembers outside of the database how far it has come,
+//! `seal` keeps secrets, `keyring` and `reseal` change their key.
 //! The schema, with the counters' triggers and the rows' checksums, is in `migrations/`. Only this crate sees SQL.
 
 mod accounts;
@@ -12,12 +13,15 @@ mod claim;
 mod connection;
 mod control;
 mod integrity;
+mod keyring;
 mod lease;
 mod line;
 mod mark;
 mod position;
 mod read;
+mod reseal;
 mod row;
+mod seal;
 mod site;
 mod submit;
 mod sweep;
@@ -34,13 +38,13 @@ use futures_util::StreamExt as _;
 use futures_util::future::{FutureExt as _, join_all};
 use lastframe_core::ports::{
     Capabilities, Changes, ControlError, Directory, Filter, Group, IdempotencyKey, LeaseError, NewRender,
-    Overview, Pausable, Position, Queue, QueueError, Redrive, Redriven, RemoveSiteError, Share, SteerError,
+    Overview, Pausable, Position, Queue, QueueError, Redrive, Redriven, RemoveSiteError, SteerError,
     SubmitError, Submitted, Tenant,
 };
 use lastframe_core::site::SiteVersion;
 use lastframe_core::{
-    Attempt, Checkpoint, Clock, Extended, Failure, HandBack, Lease, LeaseToken, Outcome, Progress, Render,
-    RenderId, RenderRequest, RetryPolicy, Status, TenantId,
+    Attempt, Checkpoint, Clock, Extended, Failure, HandBack, Lease, LeaseToken, Limits, Outcome, Progress,
+    Render, RenderId, RenderRequest, RetryPolicy, Status, TenantId,
 };
 use rusqlite::Connection;
 use tokio::sync::{Notify, Semaphore, broadcast};
@@ -50,7 +54,11 @@ pub use crate::backup::{BackupError, backup, restore};
 pub use crate::check::{Belonging, Report, belongings, check};
 use crate::checkpoint::Checkpointer;
 pub use crate::connection::OpenError;
+pub use crate::keyring::{KeyInUse, needs_key};
 use crate::mark::Mark;
+pub use crate::reseal::Resealed;
+use crate::seal::Ring;
+pub use crate::seal::{Key, KeyId, Keys};
 use crate::sweep::Due;
 pub use crate::sweep::KEY_LIFETIME;
 use crate::writer::{Files, Signals, Writer, storage};
@@ -62,13 +70,23 @@ pub struct Options {
     pub lease: Duration,
     /// When failed attempts are tried again.
     pub retry: RetryPolicy,
+    /// The limits of tenants that have none of their own.
+    pub limits: Limits,
     /// For ids and jitter; fixed in tests.
     pub seed: Option<u64>,
+    /// What secrets are sealed with; without any they are written as they are.
+    pub keys: Keys,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { lease: Duration::from_secs(30), retry: RetryPolicy::default(), seed: None }
+        Self {
+            lease: Duration::from_secs(30),
+            retry: RetryPolicy::default(),
+            limits: Limits::default(),
+            seed: None,
+            keys: Keys::default(),
+        }
     }
 }
 
@@ -81,7 +99,11 @@ pub struct Store {
     readers: Readers,
     clock: Arc<dyn Clock>,
     signals: Signals,
-    options: Options,
+    ring: Arc<Ring>,
+    lease: Duration,
+    retry: RetryPolicy,
+    /// Of tenants that have none of their own.
+    limits: Limits,
     epoch: String,
     tokens: AtomicU64,
     /// When indexes were last made anew, in milliseconds of the monotonic clock.
@@ -110,6 +132,8 @@ impl Store {
         let mut connection = connection::writer(&path)?;
         let reached = connection::reached(&connection)?;
         connection::compare(&reached, mark.as_ref())?;
+        keyring::adopt(&mut connection, &options.keys, clock.now().as_millisecond())?;
+        let ring = Arc::new(Ring::new(options.keys));
         let mark = Mark::set(folder, reached)?;
         let checkpointer = Checkpointer::start(&path, &mut connection)?;
         let files = Files { connection, mark, checkpointer };
@@ -118,15 +142,27 @@ impl Store {
         let mut epoch = [0; 8];
         getrandom::fill(&mut epoch).map_err(storage)?;
         let store = Self {
-            writer: Writer::start(files, Arc::clone(&clock), rng, signals.clone()).map_err(storage)?,
+            writer: Writer::start(
+                files,
+                Arc::clone(&ring),
+                Arc::clone(&clock),
+                rng,
+                options.limits,
+                signals.clone(),
+            )
+            .map_err(storage)?,
             readers: Readers::open(&path)?,
             clock,
             signals,
-            options,
+            ring,
+            lease: options.lease,
+            retry: options.retry,
+            limits: options.limits,
             epoch: format!("{:016x}", u64::from_le_bytes(epoch)),
             tokens: AtomicU64::new(0),
             mended_at: AtomicI64::new(-MEND_AFTER),
         };
+        store.writer.run(tenant::renew_limits).await?;
         let left = store.readers.run(sweep::left).await?;
         if !left.leases.is_empty() {
             tracing::info!(
@@ -150,7 +186,7 @@ impl Store {
 
     /// Each in a command of its own; those that wait together share a commit.
     async fn see_to(&self, due: Due, always: bool) -> Result<(), QueueError> {
-        let policy = self.options.retry;
+        let policy = self.retry;
         let writer = &self.writer;
         let expired = due
             .leases
@@ -201,7 +237,7 @@ impl Store {
 
     async fn try_claim(&self, worker: &str) -> Result<Option<Lease>, QueueError> {
         let (worker, token) = (worker.to_owned(), self.next_token());
-        let (duration, policy) = (self.options.lease, self.options.retry);
+        let (duration, policy) = (self.lease, self.retry);
         self.writer
             .run(move |tx| {
                 while let Some(claimed) = claim::claim(tx, &worker, &token.0, duration).map_err(storage)? {
@@ -212,12 +248,18 @@ impl Store {
                     }
                     let id = row::id(&claimed.id)?;
                     tx.changed(id);
-                    let (code, why) = match read::request(tx.db, claimed.seq) {
-                        Ok(Ok(request)) => {
-                            let render = read::expect(tx.db, id)?;
-                            let checkpoint = read::checkpoint(tx.db, claimed.seq)?;
-                            return Ok(Some(Lease { render, request, token, duration, checkpoint }));
-                        }
+                    let (code, why) = match read::request(tx.db, tx.ring, claimed.seq) {
+                        Ok(Ok(request)) => match read::checkpoint(tx.db, tx.ring, claimed.seq) {
+                            Ok(checkpoint) => {
+                                let render = read::expect(tx.db, id)?;
+                                return Ok(Some(Lease { render, request, token, duration, checkpoint }));
+                            }
+                            Err(error) if integrity::is_damage(&error) => {
+                                tracing::error!(render.id = %id, %error, "a checkpoint is damaged; its render is failed");
+                                ("checkpoint_damaged", format!("{error}: retry it, and it starts over"))
+                            }
+                            Err(error) => return Err(error),
+                        },
                         Ok(Err(error)) => {
                             let why = format!("this version of Lastframe cannot read the request: {error}");
                             ("request_unreadable", why)
@@ -261,6 +303,15 @@ impl Queue for Store {
             .await
     }
 
+    async fn submitted(
+        &self,
+        tenant: &TenantId,
+        key: &IdempotencyKey,
+    ) -> Result<Option<Vec<Render>>, SubmitError> {
+        let (tenant, key, ring) = (tenant.clone(), key.clone(), Arc::clone(&self.ring));
+        self.readers.run(move |db| Ok(submit::submitted(db, &ring, &tenant, &key))).await?
+    }
+
     async fn claim(&self, worker: &str, wait: Duration) -> Result<Option<Lease>, QueueError> {
         let give_up = tokio::time::sleep(wait);
         tokio::pin!(give_up);
@@ -286,7 +337,7 @@ impl Queue for Store {
         progress: Progress,
         checkpoint: Option<Checkpoint>,
     ) -> Result<Extended, LeaseError> {
-        let (token, duration) = (token.clone(), self.options.lease);
+        let (token, duration) = (token.clone(), self.lease);
         self.writer
             .run(move |tx| lease::extend(tx, render, &token, duration, progress, checkpoint.as_ref()))
             .await
@@ -303,7 +354,7 @@ impl Queue for Store {
         token: &LeaseToken,
         outcome: Outcome,
     ) -> Result<Status, LeaseError> {
-        let (token, policy) = (token.clone(), self.options.retry);
+        let (token, policy) = (token.clone(), self.retry);
         self.writer.run(move |tx| lease::finish(tx, render, &token, &outcome, policy)).await
     }
 
@@ -334,18 +385,19 @@ impl Queue for Store {
         Ok(self.writer.run(move |tx| tenant::set_paused(tx, &what, false)).await?)
     }
 
-    async fn share(&self, tenant: &TenantId, share: Share) -> Result<Tenant, SteerError> {
+    async fn limit(&self, tenant: &TenantId, limits: Limits) -> Result<Tenant, SteerError> {
         let tenant = tenant.clone();
-        Ok(self.writer.run(move |tx| tenant::share(tx, &tenant, share)).await?)
+        Ok(self.writer.run(move |tx| tenant::limit(tx, &tenant, limits)).await?)
     }
 
     async fn tenants(&self) -> Result<Vec<Tenant>, QueueError> {
-        self.readers.run(tenant::list).await
+        let defaults = self.limits;
+        self.readers.run(move |db| tenant::list(db, defaults)).await
     }
 
     async fn tenant(&self, tenant: &TenantId) -> Result<Option<Tenant>, QueueError> {
-        let tenant = tenant.clone();
-        self.readers.at_once(move |db| tenant::get(db, &tenant)).await
+        let (tenant, defaults) = (tenant.clone(), self.limits);
+        self.readers.at_once(move |db| tenant::get(db, &tenant, defaults)).await
     }
 
     async fn group(&self, tenant: &TenantId, name: &str) -> Result<Option<Group>, QueueError> {
@@ -362,6 +414,15 @@ impl Queue for Store {
         self.readers.run(move |db| read::ended_before(db, time, limit).map_err(storage)).await
     }
 
+    async fn outputs_due(&self, time: jiff::Timestamp, limit: u32) -> Result<Vec<Render>, QueueError> {
+        let time = time.as_millisecond();
+        self.readers.run(move |db| read::outputs_due(db, time, limit).map_err(storage)).await
+    }
+
+    async fn outputs_deleted(&self, renders: Vec<RenderId>) -> Result<(), QueueError> {
+        self.writer.run(move |tx| control::outputs_deleted(tx, &renders)).await
+    }
+
     async fn forget(&self, renders: Vec<RenderId>) -> Result<usize, QueueError> {
         self.writer.run(move |tx| control::forget(tx, &renders)).await
     }
@@ -371,9 +432,10 @@ impl Queue for Store {
     }
 
     async fn request(&self, render: RenderId) -> Result<Option<RenderRequest>, QueueError> {
+        let ring = Arc::clone(&self.ring);
         self.readers
             .run(move |db| match read::get(db, render)? {
-                Some(render) => read::request(db, render.seq)?.map(Some).map_err(storage),
+                Some(render) => read::request(db, &ring, render.seq)?.map(Some).map_err(storage),
                 None => Ok(None),
             })
             .await
@@ -408,7 +470,7 @@ impl Directory for Store {
 
     async fn site(&self, tenant: &TenantId, name: &str) -> Result<Option<SiteVersion>, QueueError> {
         let (tenant, name) = (tenant.clone(), name.to_owned());
-        self.readers.at_once(move |db| site::get(db, &tenant, &name, None)).await
+        self.readers.at_once(move |db| site::get(db, &self.ring, &tenant, &name, None)).await
     }
 
     async fn site_version(
@@ -418,17 +480,37 @@ impl Directory for Store {
         version: &str,
     ) -> Result<Option<SiteVersion>, QueueError> {
         let (tenant, name, version) = (tenant.clone(), name.to_owned(), version.to_owned());
-        self.readers.at_once(move |db| site::get(db, &tenant, &name, Some(&version))).await
+        self.readers.at_once(move |db| site::get(db, &self.ring, &tenant, &name, Some(&version))).await
     }
 
     async fn sites(&self, tenant: &TenantId) -> Result<Vec<SiteVersion>, QueueError> {
-        let tenant = tenant.clone();
-        self.readers.run(move |db| site::list(db, &tenant)).await
+        let (ring, tenant) = (Arc::clone(&self.ring), tenant.clone());
+        self.readers.run(move |db| site::list(db, &ring, &tenant)).await
     }
 
-    async fn remove_site(&self, tenant: &TenantId, name: &str) -> Result<Vec<String>, RemoveSiteError> {
+    async fn site_versions(&self, tenant: &TenantId, name: &str) -> Result<Vec<SiteVersion>, QueueError> {
+        let (tenant, name, ring) = (tenant.clone(), name.to_owned(), Arc::clone(&self.ring));
+        self.readers.run(move |db| site::versions(db, &ring, &tenant, &name)).await
+    }
+
+    async fn has_version(&self, version: &str) -> Result<bool, QueueError> {
+        let version = version.to_owned();
+        self.readers.at_once(move |db| site::has(db, &version)).await
+    }
+
+    async fn remove_site(&self, tenant: &TenantId, name: &str) -> Result<(), RemoveSiteError> {
         let (tenant, name) = (tenant.clone(), name.to_owned());
-        self.writer.run(move |tx| site::remove(tx, &tenant, &name)).await
+        self.writer.run(move |tx| site::remove(tx, &tenant, &name, None)).await
+    }
+
+    async fn remove_site_version(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+        version: &str,
+    ) -> Result<(), RemoveSiteError> {
+        let (tenant, name, version) = (tenant.clone(), name.to_owned(), version.to_owned());
+        self.writer.run(move |tx| site::remove(tx, &tenant, &name, Some(&version))).await
     }
 }
 

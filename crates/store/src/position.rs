@@ -22,7 +22,7 @@ struct Queued {
 }
 
 const QUEUED: &str = "SELECT seq, tenant_id, group_name, gate, priority, run_at, coalesce(backoff_until, 0),
-        (SELECT paused FROM queue), tenant.paused, coalesce(tenant.rendering >= max_rendering, 0), render.intact
+        (SELECT paused FROM queue), tenant.paused, coalesce(tenant.rendering >= max_concurrency, 0), render.intact
     FROM render JOIN tenant ON tenant.id = tenant_id WHERE render.id = ?1 AND status = 'queued'";
 
 fn queued(row: &Row<'_>) -> rusqlite::Result<Queued> {

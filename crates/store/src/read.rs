@@ -2,10 +2,11 @@
 
 use lastframe_core::ports::{Filter, QueueError, Redrive, Redriven};
 use lastframe_core::{Attempt, Checkpoint, Render, RenderId, RenderRequest};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::integrity;
 use crate::row::{self, COLUMNS, to_json};
+use crate::seal::{Place, Ring};
 use crate::writer::storage;
 
 pub(crate) fn get(db: &Connection, id: RenderId) -> Result<Option<Render>, QueueError> {
@@ -23,24 +24,33 @@ pub(crate) fn expect(db: &Connection, id: RenderId) -> Result<Render, QueueError
 
 pub(crate) fn request(
     db: &Connection,
+    ring: &Ring,
     seq: i64,
 ) -> Result<Result<RenderRequest, serde_json::Error>, QueueError> {
-    let body: String = db
-        .prepare_cached("SELECT body, intact FROM request WHERE seq = ?1")
-        .and_then(|mut sql| {
-            sql.query_row([seq], |row| {
-                integrity::check(row, 1, || format!("the request of render number {seq}"))?;
-                row.get(0)
-            })
-        })
+    let body = db
+        .prepare_cached("SELECT body, request.intact, id FROM request JOIN render USING (seq) WHERE seq = ?1")
+        .and_then(|mut sql| sql.query_row([seq], |row| secret(row, ring, "request.body")))
         .map_err(storage)?;
     Ok(serde_json::from_str(&body))
 }
 
-pub(crate) fn checkpoint(db: &Connection, seq: i64) -> Result<Option<Checkpoint>, QueueError> {
-    db.prepare_cached("SELECT checkpoint FROM render WHERE seq = ?1")
-        .and_then(|mut sql| sql.query_row([seq], |row| row::json(row, 0)))
-        .map_err(storage)
+pub(crate) fn checkpoint(db: &Connection, ring: &Ring, seq: i64) -> Result<Option<Checkpoint>, QueueError> {
+    let body = db
+        .prepare_cached(
+            "SELECT body, checkpoint.intact, id FROM checkpoint JOIN render USING (seq) WHERE seq = ?1",
+        )
+        .and_then(|mut sql| sql.query_row([seq], |row| secret(row, ring, "checkpoint.body")).optional())
+        .map_err(storage)?;
+    body.map(|body| serde_json::from_str(&body).map_err(storage)).transpose()
+}
+
+/// The secret of a render, from a row of it, whether that is intact, and the render's id.
+fn secret(row: &Row<'_>, ring: &Ring, column: &str) -> rusqlite::Result<String> {
+    let id: String = row.get(2)?;
+    let what = || format!("the {} of render {id}", column.trim_end_matches(".body"));
+    integrity::check(row, 1, what)?;
+    let place = Place::new(column, &[&id]);
+    ring.keys().open(&place, row.get_ref(0)?).map_err(|why| why.of(&what()))
 }
 
 pub(crate) fn attempts(db: &Connection, id: RenderId) -> rusqlite::Result<Vec<Attempt>> {
@@ -135,6 +145,18 @@ pub(crate) fn ended_before(db: &Connection, time: i64, limit: u32) -> rusqlite::
     db.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM render INDEXED BY render_ended JOIN tenant ON tenant.id = tenant_id
          WHERE status IN ('succeeded', 'failed', 'cancelled') AND finished_at < ?1 AND render.intact ORDER BY finished_at LIMIT ?2"
+    ))?
+    .query_map(params![time, limit], row::render)?
+    .collect()
+}
+
+/// Renders whose output was to be deleted by that time and is not yet, the longest due first.
+pub(crate) fn outputs_due(db: &Connection, time: i64, limit: u32) -> rusqlite::Result<Vec<Render>> {
+    const AFTER_DAYS: &str = "CASE WHEN json_valid(output) THEN output ->> '$.deletion.afterDays' END";
+    db.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM render INDEXED BY render_output_due JOIN tenant ON tenant.id = tenant_id
+         WHERE {AFTER_DAYS} IS NOT NULL AND finished_at + 86400000 * {AFTER_DAYS} <= ?1 AND render.intact
+         ORDER BY finished_at + 86400000 * {AFTER_DAYS} LIMIT ?2"
     ))?
     .query_map(params![time, limit], row::render)?
     .collect()

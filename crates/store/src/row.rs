@@ -98,6 +98,6 @@ pub(crate) fn id(text: &str) -> Result<RenderId, QueueError> {
     text.parse().map_err(storage)
 }
 
-fn malformed(column: usize, why: String) -> rusqlite::Error {
+pub(crate) fn malformed(column: usize, why: String) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, why.into())
 }

@@ -7,11 +7,12 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::integrity;
 use crate::row::{self, to_json};
+use crate::seal::{Place, Ring};
 use crate::submit::tenant_id;
 use crate::writer::{Tx, storage};
 
 pub(crate) fn put(tx: &mut Tx<'_>, tenant: &TenantId, site: &SiteVersion) -> Result<(), QueueError> {
-    let body = to_json(site)?;
+    let body = tx.ring.keys().seal(&place(tenant, &site.name, &site.version), to_json(site)?)?;
     let tenant = tenant_id(tx, tenant)?;
     let written = || -> rusqlite::Result<()> {
         tx.db
@@ -40,67 +41,104 @@ pub(crate) fn exists(db: &Connection, tenant: i64, name: &str, version: &str) ->
 /// The version asked for, else the current one.
 pub(crate) fn get(
     db: &Connection,
+    ring: &Ring,
     tenant: &TenantId,
     name: &str,
     version: Option<&str>,
 ) -> Result<Option<SiteVersion>, QueueError> {
     db.prepare_cached(
-        "SELECT body, site.intact, site.name FROM site JOIN tenant ON tenant.id = tenant_id
+        "SELECT body, site.intact, site.name, version FROM site JOIN tenant ON tenant.id = tenant_id
              WHERE tenant.name = ?1 AND site.name = ?2 AND iif(?3 IS NULL, current, version = ?3)",
     )
-    .and_then(|mut sql| sql.query_row(params![tenant.as_str(), name, version], body).optional())
+    .and_then(|mut sql| {
+        sql.query_row(params![tenant.as_str(), name, version], |row| body(row, ring, tenant)).optional()
+    })
     .map_err(storage)
 }
 
-fn body(row: &Row<'_>) -> rusqlite::Result<SiteVersion> {
-    integrity::check(row, 1, || format!("site {}", row.get::<_, String>(2).unwrap_or_default()))?;
-    row::json(row, 0)?.ok_or(rusqlite::Error::QueryReturnedNoRows)
+fn body(row: &Row<'_>, ring: &Ring, tenant: &TenantId) -> rusqlite::Result<SiteVersion> {
+    let what = || format!("site {}", row.get::<_, String>(2).unwrap_or_default());
+    integrity::check(row, 1, what)?;
+    let place = place(tenant, row.get_ref(2)?.as_str()?, row.get_ref(3)?.as_str()?);
+    let body = ring.keys().open(&place, row.get_ref(0)?).map_err(|why| why.of(&what()))?;
+    serde_json::from_str(&body).map_err(|error| row::malformed(0, error.to_string()))
 }
 
-pub(crate) fn list(db: &Connection, tenant: &TenantId) -> Result<Vec<SiteVersion>, QueueError> {
+fn place(tenant: &TenantId, name: &str, version: &str) -> Place {
+    Place::new("site.body", &[tenant.as_str(), name, version])
+}
+
+pub(crate) fn list(db: &Connection, ring: &Ring, tenant: &TenantId) -> Result<Vec<SiteVersion>, QueueError> {
     db.prepare_cached(
-        "SELECT body, site.intact, site.name FROM site JOIN tenant ON tenant.id = tenant_id
+        "SELECT body, site.intact, site.name, version FROM site JOIN tenant ON tenant.id = tenant_id
          WHERE tenant.name = ?1 AND current ORDER BY site.name",
     )
-    .and_then(|mut sql| sql.query_map([tenant.as_str()], body)?.collect())
+    .and_then(|mut sql| sql.query_map([tenant.as_str()], |row| body(row, ring, tenant))?.collect())
     .map_err(storage)
 }
 
-pub(crate) fn remove(tx: &mut Tx<'_>, tenant: &TenantId, name: &str) -> Result<Vec<String>, RemoveSiteError> {
-    let tenant = tenant_id(tx, tenant)?;
-    let versions: Vec<String> = tx
-        .db
-        .prepare_cached("SELECT version FROM site WHERE tenant_id = ?1 AND name = ?2")
-        .and_then(|mut sql| sql.query_map(params![tenant, name], |row| row.get(0))?.collect())
+/// All versions of a site, the last added first.
+pub(crate) fn versions(
+    db: &Connection,
+    ring: &Ring,
+    tenant: &TenantId,
+    name: &str,
+) -> Result<Vec<SiteVersion>, QueueError> {
+    let mut versions: Vec<SiteVersion> = db
+        .prepare_cached(
+            "SELECT body, site.intact, site.name, version FROM site JOIN tenant ON tenant.id = tenant_id
+             WHERE tenant.name = ?1 AND site.name = ?2",
+        )
+        .and_then(|mut sql| sql.query_map([tenant.as_str(), name], |row| body(row, ring, tenant))?.collect())
         .map_err(storage)?;
-    if versions.is_empty() {
-        return Err(RemoveSiteError::NotFound);
+    versions.sort_by_key(|site| std::cmp::Reverse(site.created_at));
+    Ok(versions)
+}
+
+/// Whether a site of any tenant has that version.
+pub(crate) fn has(db: &Connection, version: &str) -> Result<bool, QueueError> {
+    db.prepare_cached("SELECT EXISTS (SELECT 1 FROM site WHERE version = ?1)")
+        .and_then(|mut sql| sql.query_row([version], |row| row.get(0)))
+        .map_err(storage)
+}
+
+/// Removes a site, or one version of it that is not the current one.
+pub(crate) fn remove(
+    tx: &mut Tx<'_>,
+    tenant: &TenantId,
+    name: &str,
+    version: Option<&str>,
+) -> Result<(), RemoveSiteError> {
+    let tenant = tenant_id(tx, tenant)?;
+    let current: Option<bool> = tx
+        .db
+        .prepare_cached(
+            "SELECT max(current) FROM site WHERE tenant_id = ?1 AND name = ?2 AND version = ifnull(?3, version)",
+        )
+        .and_then(|mut sql| sql.query_row(params![tenant, name, version], |row| row.get(0)))
+        .map_err(storage)?;
+    match (current, version) {
+        (None, _) => return Err(RemoveSiteError::NotFound),
+        (Some(true), Some(_)) => return Err(RemoveSiteError::Current),
+        _ => {}
     }
     let user: Option<String> = tx
         .db
         .prepare_cached(
             "SELECT id FROM render INDEXED BY render_by_site WHERE status IN ('queued', 'rendering') AND tenant_id = ?1 AND site = ?2
-             AND site_version IN (SELECT version FROM site WHERE tenant_id = ?1 AND name = ?2) LIMIT 1",
+             AND site_version IN (SELECT version FROM site WHERE tenant_id = ?1 AND name = ?2 AND version = ifnull(?3, version))
+             LIMIT 1",
         )
-        .and_then(|mut sql| sql.query_row(params![tenant, name], |row| row.get(0)).optional())
+        .and_then(|mut sql| sql.query_row(params![tenant, name, version], |row| row.get(0)).optional())
         .map_err(storage)?;
     if let Some(user) = user {
         return Err(RemoveSiteError::InUse(row::id(&user)?));
     }
     tx.db
-        .prepare_cached("DELETE FROM site WHERE tenant_id = ?1 AND name = ?2")
-        .and_then(|mut sql| sql.execute(params![tenant, name]))
+        .prepare_cached(
+            "DELETE FROM site WHERE tenant_id = ?1 AND name = ?2 AND version = ifnull(?3, version)",
+        )
+        .and_then(|mut sql| sql.execute(params![tenant, name, version]))
         .map_err(storage)?;
-    let mut unused = Vec::new();
-    for version in versions {
-        let used: bool = tx
-            .db
-            .prepare_cached("SELECT EXISTS (SELECT 1 FROM site WHERE version = ?1)")
-            .and_then(|mut sql| sql.query_row([&version], |row| row.get(0)))
-            .map_err(storage)?;
-        if !used {
-            unused.push(version);
-        }
-    }
-    Ok(unused)
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! What tenants get, and what is paused.
 
-use lastframe_core::TenantId;
-use lastframe_core::ports::{Counts, Group, Overview, Pausable, Position, QueueError, Share, Tenant};
+use lastframe_core::ports::{Counts, Group, Overview, Pausable, Position, QueueError, Tenant};
+use lastframe_core::{Limits, TenantId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::integrity;
@@ -46,43 +46,76 @@ pub(crate) fn set_paused(tx: &mut Tx<'_>, what: &Pausable, paused: bool) -> Resu
     Ok(())
 }
 
-pub(crate) fn share(tx: &mut Tx<'_>, tenant: &TenantId, share: Share) -> Result<Tenant, QueueError> {
+pub(crate) fn limit(tx: &mut Tx<'_>, tenant: &TenantId, limits: Limits) -> Result<Tenant, QueueError> {
     let id = tenant_id(tx, tenant)?;
+    let own = row::to_json(&limits)?;
     tx.db
-        .prepare_cached("UPDATE tenant SET weight = ?2, max_rendering = ?3 WHERE id = ?1")
-        .and_then(|mut sql| sql.execute(params![id, share.weight, share.max_rendering]))
+        .prepare_cached("UPDATE tenant SET limits = ?2 WHERE id = ?1")
+        .and_then(|mut sql| sql.execute(params![id, own]))
+        .and_then(|_| put_in_force(tx, id, limits))
         .map_err(storage)?;
-    tx.claimable();
-    get(tx.db, tenant)?.ok_or_else(|| storage(rusqlite::Error::QueryReturnedNoRows))
+    get(tx.db, tenant, tx.default_limits)?.ok_or_else(|| storage(rusqlite::Error::QueryReturnedNoRows))
 }
 
-const TENANT: &str = "SELECT name, weight, max_rendering, paused, queued, rendering, succeeded, failed, cancelled, intact FROM tenant";
+/// Makes of a tenant's own limits and the defaults what its row is served by.
+fn put_in_force(tx: &mut Tx<'_>, id: i64, own: Limits) -> rusqlite::Result<()> {
+    let Limits { weight, max_concurrency, max_queued, .. } = own.or(tx.default_limits);
+    let changed = tx
+        .db
+        .prepare_cached(
+            "UPDATE tenant SET weight = ?2, max_concurrency = ?3, max_queued = ?4
+             WHERE id = ?1 AND (weight, max_concurrency, max_queued) IS NOT (?2, ?3, ?4)",
+        )?
+        .execute(params![id, weight, max_concurrency, max_queued])?;
+    if changed > 0 {
+        tx.claimable();
+    }
+    Ok(())
+}
 
-fn tenant(row: &Row<'_>) -> rusqlite::Result<Tenant> {
-    integrity::check(row, 9, || format!("tenant {}", row.get::<_, String>(0).unwrap_or_default()))?;
+/// Puts the defaults of now in force, which may not be those of the last start. A damaged row is in nobody's way but
+/// its own.
+pub(crate) fn renew_limits(tx: &mut Tx<'_>) -> Result<(), QueueError> {
+    let tenants = || -> rusqlite::Result<Vec<(i64, Limits)>> {
+        let mut sql = tx.db.prepare("SELECT id, limits FROM tenant WHERE intact")?;
+        sql.query_map([], |row| Ok((row.get(0)?, row::json(row, 1)?.unwrap_or_default())))?.collect()
+    };
+    for (id, own) in tenants().map_err(storage)? {
+        put_in_force(tx, id, own).map_err(storage)?;
+    }
+    Ok(())
+}
+
+const TENANT: &str =
+    "SELECT name, limits, paused, queued, rendering, succeeded, failed, cancelled, intact FROM tenant";
+
+fn tenant(row: &Row<'_>, defaults: Limits) -> rusqlite::Result<Tenant> {
+    integrity::check(row, 8, || format!("tenant {}", row.get::<_, String>(0).unwrap_or_default()))?;
+    let limits: Limits = row::json(row, 1)?.unwrap_or_default();
     Ok(Tenant {
         id: TenantId::new(row.get::<_, String>(0)?),
-        share: Share { weight: row.get(1)?, max_rendering: row.get(2)? },
-        paused: row.get(3)?,
+        limits,
+        effective: limits.or(defaults),
+        paused: row.get(2)?,
         counts: Counts {
-            queued: row.get(4)?,
-            rendering: row.get(5)?,
-            succeeded: row.get(6)?,
-            failed: row.get(7)?,
-            cancelled: row.get(8)?,
+            queued: row.get(3)?,
+            rendering: row.get(4)?,
+            succeeded: row.get(5)?,
+            failed: row.get(6)?,
+            cancelled: row.get(7)?,
         },
     })
 }
 
-pub(crate) fn get(db: &Connection, id: &TenantId) -> Result<Option<Tenant>, QueueError> {
+pub(crate) fn get(db: &Connection, id: &TenantId, defaults: Limits) -> Result<Option<Tenant>, QueueError> {
     db.prepare_cached(&format!("{TENANT} WHERE name = ?1"))
-        .and_then(|mut sql| sql.query_row([id.as_str()], tenant).optional())
+        .and_then(|mut sql| sql.query_row([id.as_str()], |row| tenant(row, defaults)).optional())
         .map_err(storage)
 }
 
-pub(crate) fn list(db: &Connection) -> Result<Vec<Tenant>, QueueError> {
+pub(crate) fn list(db: &Connection, defaults: Limits) -> Result<Vec<Tenant>, QueueError> {
     db.prepare_cached(&format!("{TENANT} ORDER BY name"))
-        .and_then(|mut sql| sql.query_map([], tenant)?.collect())
+        .and_then(|mut sql| sql.query_map([], |row| tenant(row, defaults))?.collect())
         .map_err(storage)
 }
 
@@ -96,18 +129,22 @@ pub(crate) fn overview(db: &Connection) -> Result<Overview, QueueError> {
             })
         })
         .map_err(storage)?;
-    let counts = list(db)?.iter().fold(Counts::default(), |sum, Tenant { counts, .. }| Counts {
-        queued: sum.queued + counts.queued,
-        rendering: sum.rendering + counts.rendering,
-        succeeded: sum.succeeded + counts.succeeded,
-        failed: sum.failed + counts.failed,
-        cancelled: sum.cancelled + counts.cancelled,
-    });
+    // Whatever their limits are.
+    let counts =
+        list(db, Limits::default())?.iter().fold(Counts::default(), |sum, Tenant { counts, .. }| Counts {
+            queued: sum.queued + counts.queued,
+            rendering: sum.rendering + counts.rendering,
+            succeeded: sum.succeeded + counts.succeeded,
+            failed: sum.failed + counts.failed,
+            cancelled: sum.cancelled + counts.cancelled,
+        });
     Ok(Overview { paused, counts })
 }
 
 pub(crate) fn group(db: &Connection, tenant: &TenantId, name: &str) -> Result<Option<Group>, QueueError> {
-    let sql = "SELECT render_group.paused, holder.id, first.id, render_group.intact,
+    // A render that the group's row names and that is not there is as bad as a damaged row.
+    let sql = "SELECT render_group.paused, holder.id, first.id,
+            render_group.intact AND (held_by IS NULL) = (holder.id IS NULL) AND (head IS NULL) = (first.id IS NULL),
             (SELECT count(*) FROM (SELECT 1 FROM render INDEXED BY render_line
              WHERE tenant_id = tenant.id AND group_name = ?2 AND status = 'queued' LIMIT ?3))
         FROM render_group JOIN tenant ON tenant.id = render_group.tenant_id

@@ -14,13 +14,14 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use lastframe_core::ports::{Change, QueueError};
-use lastframe_core::{Clock, RenderId};
+use lastframe_core::{Clock, Limits, RenderId};
 use rusqlite::Connection;
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot};
 
 use crate::checkpoint::Checkpointer;
 use crate::integrity;
 use crate::mark::Mark;
+use crate::seal::{Keys, Ring};
 
 /// Commands that may wait to be written.
 const WAITING: usize = 1024;
@@ -37,6 +38,10 @@ pub(crate) struct Tx<'a> {
     /// Monotonic time of this process, in milliseconds.
     pub(crate) monotonic: i64,
     pub(crate) rng: &'a mut Rng,
+    /// Of tenants that have none of their own.
+    pub(crate) default_limits: Limits,
+    /// What secrets are sealed and opened with. The same during the whole transaction.
+    pub(crate) ring: &'a Ring,
     effects: &'a mut Effects,
 }
 
@@ -55,12 +60,18 @@ impl Tx<'_> {
     pub(crate) fn claimable(&mut self) {
         self.effects.claimable = true;
     }
+
+    /// Seals with these keys once the transaction is committed.
+    pub(crate) fn seal_with(&mut self, keys: Keys) {
+        self.effects.keys = Some(keys);
+    }
 }
 
 #[derive(Default)]
 struct Effects {
     changed: Vec<RenderId>,
     claimable: bool,
+    keys: Option<Keys>,
     /// Why nothing of this transaction can be committed.
     fault: Option<Fault>,
 }
@@ -83,11 +94,18 @@ struct Command {
     /// Runs within the transaction; what it returns runs after the commit, with its result.
     run: Box<dyn FnOnce(&mut Tx<'_>) -> Reply + Send>,
 }
+
+/// What the writer is asked to do.
+enum Order {
+    Write(Command),
+    /// Between two transactions, which it keeps waiting.
+    Alone(Box<dyn FnOnce(&Connection) + Send>),
+}
 type Reply = Box<dyn FnOnce(Result<(), &Fault>) + Send>;
 
 #[derive(Debug)]
 pub(crate) struct Writer {
-    commands: Option<mpsc::Sender<Command>>,
+    commands: Option<mpsc::Sender<Order>>,
     submitted: Arc<Semaphore>,
     thread: Option<JoinHandle<()>>,
 }
@@ -102,14 +120,16 @@ pub(crate) struct Signals {
 impl Writer {
     pub(crate) fn start(
         files: Files,
+        ring: Arc<Ring>,
         clock: Arc<dyn Clock>,
         rng: Rng,
+        default_limits: Limits,
         signals: Signals,
     ) -> std::io::Result<Self> {
         let (commands, waiting) = mpsc::channel(WAITING);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || run(files, waiting, clock.as_ref(), rng, &signals))?;
+            .spawn(move || run(files, waiting, &ring, clock.as_ref(), rng, default_limits, &signals))?;
         Ok(Self {
             commands: Some(commands),
             submitted: Arc::new(Semaphore::new(SUBMITTED)),
@@ -131,10 +151,28 @@ impl Writer {
     {
         let (command, answer) = package(1, command);
         let Some(commands) = &self.commands else { return Err(gone().into()) };
-        if commands.send(command).await.is_err() {
+        if commands.send(Order::Write(command)).await.is_err() {
             return Err(gone().into());
         }
         answer.await.unwrap_or_else(|_| Err(gone().into()))
+    }
+
+    /// Lets `work` have the connection outside of any transaction. Nothing else is written meanwhile.
+    pub(crate) async fn alone<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, QueueError> + Send + 'static,
+    ) -> Result<T, QueueError> {
+        let (answer, answered) = oneshot::channel();
+        let work = Box::new(move |db: &Connection| {
+            let worked = catch_unwind(AssertUnwindSafe(|| work(db)));
+            // Nobody waits any more when the caller went away; the work is done all the same.
+            drop(answer.send(worked.unwrap_or_else(|panic| Err(panicked(&*panic)))));
+        });
+        let Some(commands) = &self.commands else { return Err(gone()) };
+        if commands.send(Order::Alone(work)).await.is_err() {
+            return Err(gone());
+        }
+        answered.await.unwrap_or_else(|_| Err(gone()))
     }
 
     /// Like [`Writer::run`], for a command that accepts so many renders; refused as busy when too many wait already.
@@ -158,7 +196,7 @@ impl Writer {
             command(tx)
         });
         let Some(commands) = &self.commands else { return Err(gone().into()) };
-        match commands.try_send(command) {
+        match commands.try_send(Order::Write(command)) {
             Ok(()) => answer.await.unwrap_or_else(|_| Err(gone().into())),
             Err(mpsc::error::TrySendError::Full(_)) => Err(QueueError::Busy.into()),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(gone().into()),
@@ -221,7 +259,8 @@ where
         Err(error) => Err(Arc::new(error) as Fault),
     };
     execute("SAVEPOINT command")?;
-    let (changed, claimable) = (tx.effects.changed.len(), tx.effects.claimable);
+    let (changed, claimable, keys) =
+        (tx.effects.changed.len(), tx.effects.claimable, tx.effects.keys.clone());
     let result =
         catch_unwind(AssertUnwindSafe(|| command(tx))).unwrap_or_else(|panic| Err(panicked(&*panic).into()));
     let undone = if result.is_ok() {
@@ -229,6 +268,7 @@ where
     } else {
         tx.effects.changed.truncate(changed);
         tx.effects.claimable = claimable;
+        tx.effects.keys = keys;
         execute("ROLLBACK TO command")
     };
     match (undone.and_then(|()| execute("RELEASE command")), result) {
@@ -241,13 +281,23 @@ where
 
 fn run(
     Files { connection, mut mark, mut checkpointer }: Files,
-    mut waiting: mpsc::Receiver<Command>,
+    mut waiting: mpsc::Receiver<Order>,
+    ring: &Ring,
     clock: &dyn Clock,
     mut rng: Rng,
+    default_limits: Limits,
     signals: &Signals,
 ) {
     let db = &connection;
-    while let Some(first) = waiting.blocking_recv() {
+    let mut postponed = None;
+    while let Some(first) = postponed.take().or_else(|| waiting.blocking_recv()) {
+        let first = match first {
+            Order::Write(command) => command,
+            Order::Alone(work) => {
+                work(db);
+                continue;
+            }
+        };
         let changes = db.total_changes();
         let mut effects = Effects::default();
         if let Err(error) = db.execute_batch("BEGIN IMMEDIATE") {
@@ -260,8 +310,23 @@ fn run(
             weight += command.weight;
             let monotonic = i64::try_from(clock.monotonic().as_millis()).unwrap_or(i64::MAX);
             let now = clock.now().as_millisecond();
-            replies.push((command.run)(&mut Tx { db, now, monotonic, rng: &mut rng, effects: &mut effects }));
-            next = if weight < COMMITTED_TOGETHER { waiting.try_recv().ok() } else { None };
+            replies.push((command.run)(&mut Tx {
+                db,
+                now,
+                monotonic,
+                rng: &mut rng,
+                default_limits,
+                ring,
+                effects: &mut effects,
+            }));
+            next = match waiting.try_recv() {
+                Ok(Order::Write(command)) if weight < COMMITTED_TOGETHER => Some(command),
+                Ok(order) => {
+                    postponed = Some(order);
+                    None
+                }
+                Err(_) => None,
+            };
         }
         let committed = match effects.fault {
             None => commit(db, changes).map_err(|error| Arc::new(error) as Fault),
@@ -280,6 +345,11 @@ fn run(
             {
                 tracing::error!(%error, "a rollback failed");
             }
+        }
+        if committed.is_ok()
+            && let Some(keys) = effects.keys.take()
+        {
+            ring.replace(keys);
         }
         for reply in replies {
             reply(committed.as_ref().map(drop));
@@ -411,7 +481,9 @@ mod tests {
         let files = Files { connection, mark, checkpointer };
         let signals = Signals { changes: broadcast::channel(16).0, claimable: Arc::new(Notify::new()) };
         let clock = Arc::new(ManualClock::new(jiff::Timestamp::UNIX_EPOCH));
-        let writer = Writer::start(files, clock, Rng::with_seed(1), signals).unwrap();
+        let ring = Arc::new(Ring::new(Keys::default()));
+        let writer =
+            Writer::start(files, ring, clock, Rng::with_seed(1), Limits::default(), signals).unwrap();
         Notes { writer: Some(writer), folder }
     }
 
@@ -454,7 +526,7 @@ mod tests {
             released.recv().unwrap_err();
             Ok(())
         });
-        assert!(writer.commands.as_ref().unwrap().send(command).await.is_ok());
+        assert!(writer.commands.as_ref().unwrap().send(Order::Write(command)).await.is_ok());
         has_started.await.unwrap();
         (async { held.await.unwrap() }, release)
     }
@@ -539,11 +611,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn work_that_needs_to_be_alone_finds_no_transaction_and_what_was_asked_before_it_written() {
+        let writer = writer(|_| ());
+        let (held, release) = hold(&writer).await;
+        let work = writer.alone(|db| {
+            assert!(db.is_autocommit());
+            db.query_row("SELECT count(*) FROM note", [], |row| row.get(0)).map_err(storage)
+        });
+        let together = async {
+            tokio::join!(held, note(&writer, "a"), work, note(&writer, "b"), async { drop(release) })
+        };
+        let (held, a, seen, b, ()) = together.await;
+        assert!(held.is_ok() && a.is_ok() && b.is_ok());
+        let seen: i64 = seen.unwrap();
+        assert_eq!(seen, 1);
+        assert_eq!(notes(&writer).await, ["a", "b"]);
+    }
+
+    #[tokio::test]
     async fn what_was_sent_before_the_end_is_written_before_the_end() {
         let mut writer = writer(|_| ());
         let (command, answer) =
             package(1, |tx: &mut Tx<'_>| tx.db.execute("INSERT INTO note VALUES ('a')", []).map_err(storage));
-        assert!(writer.commands.as_ref().unwrap().try_send(command).is_ok());
+        assert!(writer.commands.as_ref().unwrap().try_send(Order::Write(command)).is_ok());
         writer.writer = None;
         assert_eq!(answer.await.unwrap().unwrap(), 1);
     }

@@ -5,8 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use lastframe_core::disposition::disposition;
 use lastframe_core::ports::{Job, LeaseError, Run, RunEvent, Stop};
-use lastframe_core::{Failure, HandBack, Lease, Outcome, Output, Phase, Progress, Status};
+use lastframe_core::{Deletion, Failure, HandBack, Lease, Outcome, Output, Phase, Progress, Status};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -14,6 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::heartbeat::{Heartbeat, Interrupt, Vitals};
 use crate::{Worker, error_chain};
+
+/// How long a storage that did not take an output is left alone, at first; it doubles.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// How a run came to its end by itself.
 enum Ended {
@@ -54,28 +59,23 @@ pub(crate) async fn attempt(worker: &Worker, lease: Lease, hand_back: &Cancellat
     match ended {
         Ended::Finished { file, mut output } => {
             vitals.send_modify(|vitals| vitals.progress = vitals.progress.in_phase(Phase::Uploading));
-            output.key = output_key(&lease, &file);
-            let store = async {
-                let sha256 = sha256(file.clone()).await?;
-                worker.outputs.put(&output.key, &file).await?;
-                Ok(sha256)
-            };
-            match heartbeat.during(&watched, store).await {
-                Ok(Ok(sha256)) => {
-                    output.sha256 = sha256;
+            output.key = worker.outputs.key(&output_name(&lease, &file));
+            output.deletion = lease.request.delete_after.map(|after| Deletion::AfterDays(after.days()));
+            let key = output.key.clone();
+            match heartbeat.during(&watched, store(worker, &lease, output, &file)).await {
+                Ok(Ok(output)) => {
                     // The file is taken; what made it is free for the next render before this one counts as done.
                     run.stop(Stop::Detach).await;
-                    let key = output.key.clone();
                     conclude(worker, &lease, Outcome::Succeeded(output), Some(&key)).await;
                 }
-                Ok(Err::<_, io::Error>(error)) => {
+                Ok(Err(error)) => {
                     let message = format!("the output could not be stored: {}", error_chain(&error));
-                    let failure = Failure::new("output_not_stored", message, true);
-                    conclude(worker, &lease, Outcome::Failed(failure), Some(&output.key)).await;
+                    let failure = Failure::new("output_not_stored", message, passes(&error));
+                    conclude(worker, &lease, Outcome::Failed(failure), Some(&key)).await;
                 }
                 Err(interrupt) => {
-                    discard(worker, &output.key).await;
                     interrupted(worker, &lease, run, interrupt, timeout).await;
+                    discard(worker, &key).await;
                 }
             }
         }
@@ -122,10 +122,36 @@ async fn follow(run: &mut dyn Run, vitals: &watch::Sender<Vitals>) -> Ended {
     }
 }
 
-/// Every attempt has a key of its own, so one that lost its lease cannot overwrite the one that has it.
-fn output_key(lease: &Lease, file: &Path) -> String {
+/// Every attempt has a name of its own, so one that lost its lease cannot overwrite the one that has it.
+fn output_name(lease: &Lease, file: &Path) -> String {
     let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or("bin");
     format!("{}/{}.{extension}", lease.render.id, lease.render.leases)
+}
+
+/// Puts the file among the outputs, and gives what is known of it. It is finished: a storage that is away for a while must
+/// not cost the frames.
+async fn store(worker: &Worker, lease: &Lease, mut output: Output, file: &Path) -> io::Result<Output> {
+    output.sha256 = sha256(file.to_owned()).await?;
+    let disposition = disposition(&lease.request, &output.key, false);
+    let give_up = Instant::now() + worker.options.patience;
+    let mut wait = FIRST_WAIT;
+    loop {
+        match worker.outputs.put(&output, &disposition, file).await {
+            Ok(()) => return Ok(output),
+            Err(error) if passes(&error) && Instant::now() + wait < give_up => {
+                tracing::warn!(error = error_chain(&error), "cannot store the output; trying again");
+                tokio::time::sleep(wait).await;
+                wait = (2 * wait).min(LONGEST_WAIT);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Whether a fault of the storage may pass by itself.
+fn passes(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, NotFound, PermissionDenied};
+    !matches!(error.kind(), InvalidInput | NotFound | PermissionDenied)
 }
 
 /// The digest that tells, for as long as the output lives, whether its bytes are still what was verified. In hex.

@@ -32,6 +32,8 @@ pub struct Options {
     pub timeout: Duration,
     /// How often a lease is extended and progress recorded; well inside the lease.
     pub heartbeat: Duration,
+    /// How long a finished file waits for a storage that does not take it, before the attempt fails.
+    pub patience: Duration,
     /// How long a drain lets attempts go on before it hands them back.
     pub grace: Duration,
 }

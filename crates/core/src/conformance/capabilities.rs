@@ -1,8 +1,8 @@
 //! What a queue says that it cannot do it refuses, and what was asked for is as it was.
 
 use super::{Asks as _, World, group, render, tenant};
-use crate::TenantId;
-use crate::ports::{Pausable, Share, SteerError};
+use crate::ports::{Pausable, SteerError};
+use crate::{Limits, TenantId};
 
 pub(super) async fn pauses_are_refused_where_there_are_none(world: World) {
     if world.capabilities().pauses {
@@ -17,13 +17,13 @@ pub(super) async fn pauses_are_refused_where_there_are_none(world: World) {
     world.claims(&a).await;
 }
 
-pub(super) async fn shares_are_refused_where_there_are_none(world: World) {
+pub(super) async fn limits_are_refused_where_there_are_none(world: World) {
     if world.capabilities().fair_share {
         return;
     }
     let a = world.accept("ann", render("a")).await;
-    let share = Share { weight: 2, max_rendering: Some(0) };
-    let refused = world.share(&TenantId::new("ann"), share).await;
+    let limits = Limits { weight: Some(2), max_concurrency: Some(0), ..Limits::default() };
+    let refused = world.limit(&TenantId::new("ann"), limits).await;
     assert!(matches!(refused, Err(SteerError::Unsupported(_))), "{refused:?}");
     world.claims(&a).await;
 }

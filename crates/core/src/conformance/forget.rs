@@ -1,11 +1,13 @@
 //! Removing what has ended.
 
+use std::time::Duration;
+
 use futures_util::StreamExt as _;
 
 use super::group::line;
-use super::{Asks as _, World, key, nobody, permanent, render};
+use super::{Asks as _, World, key, nobody, permanent, render, succeeded};
 use crate::ports::{Change, Counts};
-use crate::{Status, TenantId};
+use crate::{Deletion, Outcome, Output, Status, TenantId};
 
 async fn counts(world: &World) -> Counts {
     let ann = world.tenant(&TenantId::new("ann")).await.unwrap().unwrap();
@@ -101,4 +103,34 @@ pub(super) async fn a_site_whose_renders_are_forgotten_can_be_removed(world: Wor
     world.succeed(&world.claims(&a).await).await;
     assert_eq!(world.forget(vec![a.id]).await.unwrap(), 1);
     world.directory().remove_site(&TenantId::new("ann"), "site").await.unwrap();
+}
+
+pub(super) async fn an_output_that_is_not_kept_is_due_in_its_time_until_it_is_deleted(mut world: World) {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    let [a, b, kept] = world.accept_many("ann", 3, render("a")).await.try_into().unwrap();
+    let Outcome::Succeeded(output) = succeeded() else { unreachable!() };
+    for (render, days) in [(&a, 3), (&b, 1)] {
+        let lease = world.claims(render).await;
+        let deletion = Some(Deletion::AfterDays(days));
+        world.end(&lease, Outcome::Succeeded(Output { deletion, ..output.clone() })).await;
+    }
+    world.succeed(&world.claims(&kept).await).await;
+    let due = async |world: &World| {
+        let renders = world.outputs_due(world.now(), 10).await.unwrap();
+        renders.into_iter().map(|render| render.id).collect::<Vec<_>>()
+    };
+    world.clock.advance(DAY - Duration::from_millis(1));
+    assert_eq!(due(&world).await, []);
+    world.clock.advance(Duration::from_millis(1));
+    assert_eq!(due(&world).await, [b.id]);
+    world.clock.advance(2 * DAY);
+    assert_eq!(due(&world).await, [b.id, a.id], "the longest due first");
+    assert_eq!(world.outputs_due(world.now(), 1).await.unwrap().len(), 1);
+
+    world.outputs_deleted(vec![b.id, nobody()]).await.unwrap();
+    world.reopen().await;
+    assert_eq!(due(&world).await, [a.id]);
+    let deleted = world.look(b.id).await;
+    let deletion = Some(Deletion::Done(world.now()));
+    assert_eq!((deleted.status, deleted.output), (Status::Succeeded, Some(Output { deletion, ..output })));
 }

@@ -2,9 +2,9 @@
 
 use super::wait::woken_by;
 use super::{Asks as _, LONG, World, passing, render, tenant};
-use crate::ports::{Pausable, Share};
+use crate::ports::Pausable;
 use crate::render::Blocked;
-use crate::{HandBack, Outcome, Status, TenantId};
+use crate::{HandBack, Limits, Outcome, Status, TenantId};
 
 /// The tenants of the next `count` claims; what is claimed succeeds at once.
 async fn served(world: &World, count: usize) -> Vec<String> {
@@ -124,7 +124,7 @@ pub(super) async fn tenants_that_wait_are_served_by_weight(mut world: World) {
 }
 
 pub(super) async fn a_tenant_alone_is_served_whatever_its_weight(world: World) {
-    world.gives("bob", Share::MAX_WEIGHT, None).await;
+    world.gives("bob", Limits::MAX_WEIGHT, None).await;
     world.accept_many("ann", 5, render("a")).await;
     assert_eq!(share(&served(&world, 5).await, "ann"), 5);
 }
@@ -200,8 +200,8 @@ pub(super) async fn a_tenant_that_was_never_seen_can_be_given_its_share(world: W
     assert_eq!(world.tenant(&dan).await.unwrap(), None);
     world.gives("dan", 5, Some(1)).await;
     assert_eq!(
-        world.tenant(&dan).await.unwrap().map(|dan| dan.share),
-        Some(Share { weight: 5, max_rendering: Some(1) })
+        world.tenant(&dan).await.unwrap().map(|dan| dan.limits),
+        Some(Limits { weight: Some(5), max_concurrency: Some(1), ..Limits::default() })
     );
 }
 

@@ -4,8 +4,8 @@ use jiff::SignedDuration;
 
 use super::group::line;
 use super::{Asks as _, LEASE, LONG, World, passing, render};
-use crate::ports::{Counts, Group, Overview, Share, Tenant};
-use crate::{Outcome, Status, TenantId};
+use crate::ports::{Counts, Group, Overview, Tenant};
+use crate::{Limits, Outcome, Status, TenantId};
 
 pub(super) async fn tenants_are_told_by_name_with_what_they_get(world: World) {
     world.add_site("aaron", "site", "v1").await;
@@ -15,7 +15,8 @@ pub(super) async fn tenants_are_told_by_name_with_what_they_get(world: World) {
     for tenant in tenants {
         let untouched = Tenant {
             id: tenant.id.clone(),
-            share: Share { weight: 1, max_rendering: None },
+            limits: Limits::default(),
+            effective: Limits { weight: Some(1), ..Limits::default() },
             paused: false,
             counts: Counts::default(),
         };

@@ -9,11 +9,13 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::ask::{permanent, succeeded};
 use crate::ports::{
-    Directory, Filter, Group, IdempotencyKey, NewRender, Pausable, Queue, Share, SubmitError, Submitted,
+    Accounts, Directory, Filter, Group, IdempotencyKey, NewRender, Pausable, Queue, SubmitError, Submitted,
 };
 use crate::render::Blocked;
 use crate::site::SiteVersion;
-use crate::{Clock as _, Lease, ManualClock, Outcome, Render, RenderId, RetryPolicy, Status, TenantId};
+use crate::{
+    Clock as _, Lease, Limits, ManualClock, Outcome, Render, RenderId, RetryPolicy, Status, TenantId,
+};
 
 /// How long a lease holds.
 pub const LEASE: Duration = Duration::from_secs(30);
@@ -39,8 +41,9 @@ pub trait Subject: Send + Sync {
     where
         Self: Sized;
 
-    /// Its process dies, nobody hands anything back, and another one goes on with what is there, by a clock of its own.
-    async fn reopen(&mut self, clock: Arc<ManualClock>);
+    /// Its process dies, nobody hands anything back, and another one goes on with what is there, by a clock of its own,
+    /// and with these limits for tenants that have none of their own. A new one has none.
+    async fn reopen(&mut self, clock: Arc<ManualClock>, defaults: Limits);
 
     /// Brings about what time has brought about.
     async fn sweep(&self);
@@ -50,6 +53,9 @@ pub trait Subject: Send + Sync {
 
     /// What is known beside the renders.
     fn directory(&self) -> &(dyn Directory + 'static);
+
+    /// People and tokens.
+    fn accounts(&self) -> &(dyn Accounts + 'static);
 }
 
 /// A subject and its time. Derefs to its queue.
@@ -58,6 +64,8 @@ pub struct World<S: Subject + ?Sized = dyn Subject> {
     pub clock: Arc<ManualClock>,
     /// What is tested.
     pub subject: Box<S>,
+    /// The limits of tenants that have none of their own, after a restart.
+    pub defaults: Limits,
 }
 
 impl<S: Subject + 'static> World<S> {
@@ -65,7 +73,7 @@ impl<S: Subject + 'static> World<S> {
     pub async fn new() -> Self {
         let clock = Arc::new(ManualClock::new("2026-03-01T12:00:00Z".parse().unwrap()));
         let subject = Box::new(S::new(Arc::clone(&clock)).await);
-        let world = Self { clock, subject };
+        let world = Self { clock, subject, defaults: Limits::default() };
         for tenant in TENANTS {
             world.add_site(tenant, "site", "v1").await;
         }
@@ -74,7 +82,7 @@ impl<S: Subject + 'static> World<S> {
 
     /// The same, whatever is behind it.
     pub fn erased(self) -> World {
-        World { clock: self.clock, subject: self.subject }
+        World { clock: self.clock, subject: self.subject, defaults: self.defaults }
     }
 }
 
@@ -85,7 +93,8 @@ impl<S: Subject + ?Sized> World<S> {
             name: name.into(),
             version: version.into(),
             remotion_version: "4.0.527".into(),
-            renderer: "/renderer".into(),
+            renderer: None,
+            url: None,
             size_in_bytes: 1,
             compositions: Vec::new(),
             created_at: self.now(),
@@ -99,10 +108,15 @@ impl<S: Subject + ?Sized> World<S> {
         self.subject.directory()
     }
 
+    /// People and tokens.
+    pub fn accounts(&self) -> &(dyn Accounts + 'static) {
+        self.subject.accounts()
+    }
+
     /// The process dies and another goes on: nobody handed anything back, and monotonic time starts anew.
     pub async fn reopen(&mut self) {
         self.clock = Arc::new(ManualClock::new(self.clock.now()));
-        self.subject.reopen(Arc::clone(&self.clock)).await;
+        self.subject.reopen(Arc::clone(&self.clock), self.defaults).await;
     }
 
     /// Does what time has brought about.
@@ -256,11 +270,22 @@ impl<S: Subject + ?Sized> World<S> {
         self.resume(what.clone()).await.unwrap();
     }
 
-    /// Sets what the tenant gets.
-    pub async fn gives(&self, tenant: &str, weight: u32, max_rendering: Option<u32>) {
-        let share = Share { weight, max_rendering };
-        let given = self.share(&TenantId::new(tenant), share).await.unwrap();
-        assert_eq!((given.id.as_str(), given.share), (tenant, share));
+    /// Gives the tenant that weight, and that limit of renders at once.
+    pub async fn gives(&self, tenant: &str, weight: u32, max_concurrency: Option<u32>) {
+        let limits = Limits { weight: Some(weight), max_concurrency, ..Limits::default() };
+        self.limits(tenant, limits).await;
+    }
+
+    /// Sets the tenant's own limits.
+    pub async fn limits(&self, tenant: &str, limits: Limits) {
+        let given = self.limit(&TenantId::new(tenant), limits).await.unwrap();
+        assert_eq!((given.id.as_str(), given.limits), (tenant, limits));
+        assert_eq!(given.effective, limits.or(self.defaults));
+    }
+
+    /// How many of the tenant's renders wait.
+    pub async fn waiting(&self, tenant: &str) -> u64 {
+        self.tenant(&TenantId::new(tenant)).await.unwrap().unwrap().counts.queued
     }
 
     /// The group of ann's of that name.

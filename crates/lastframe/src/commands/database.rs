@@ -1,36 +1,44 @@
 //! `lastframe check`, `backup` and `restore`: of the data folder on this machine, not of a server.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
 use indicatif::ProgressBar;
-use lastframe_core::Output;
-use lastframe_store::{Belonging, Report};
-use sha2::{Digest as _, Sha256};
+use lastframe_store::{Belonging, Keys, Report};
 
 use super::{print, say};
 use crate::client::Failed;
 use crate::config;
 use crate::data::DataFolder;
 use crate::exit::Exit;
+use crate::outputs::Places;
 use crate::sites;
 
 /// Which data folder.
 #[derive(Args, Debug)]
-struct Data {
+pub(super) struct Data {
     /// The data folder
     #[arg(long = "data", env = "LASTFRAME_DATA", value_name = "DIR")]
     folder: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// The configuration file, which may name the key file, and says where outputs are [default: lastframe.toml in the data
+    /// folder, if there is one]
+    #[arg(long, env = "LASTFRAME_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 impl Data {
-    fn folder(&self) -> anyhow::Result<PathBuf> {
+    pub(super) fn folder(&self) -> anyhow::Result<PathBuf> {
         self.folder.clone().map_or_else(config::default_data, Ok)
+    }
+
+    /// The keys that are at hand.
+    fn keys(&self) -> Result<Keys, Failed> {
+        let settings = config::encryption(self.config.as_deref(), &self.folder()?)?;
+        settings.keys().map_err(Failed::about_keys)
     }
 }
 
@@ -46,15 +54,19 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) async fn run(self) -> Result<Exit, Failed> {
-        let folder = self.data.folder()?;
-        let report = at_work(move |step| check(&folder, !self.database_only, step)).await?;
+        let (folder, keys) = (self.data.folder()?, self.data.keys()?);
+        let storage = config::storage(self.data.config.as_deref(), &folder)?;
+        let outputs = Places::open(folder.join("outputs"), &storage)?;
+        let outputs = (!self.database_only).then_some(outputs);
+        let report = at_work(move |step| check(&folder, &keys, outputs.as_ref(), step)).await?;
         tell(self.data.json, None, &report, "checked")
     }
 }
 
 /// Copies the database into one file, as it is at one moment; also while a server runs.
 ///
-/// Outputs, sites and keys are plain files of the data folder that are written once: copy them with whatever copies files.
+/// Its secrets stay sealed: keep a copy of the key file too, elsewhere. Outputs and sites are plain files of the data folder
+/// that are written once: copy them with whatever copies files.
 #[derive(Args, Debug)]
 pub(super) struct Backup {
     /// The file to write; it must not be there yet
@@ -65,8 +77,8 @@ pub(super) struct Backup {
 
 impl Backup {
     pub(super) async fn run(self) -> Result<Exit, Failed> {
-        let (folder, file) = (self.data.folder()?, self.file.clone());
-        let report = at_work(move |step| Ok(lastframe_store::backup(&folder, &file, step)?)).await?;
+        let (folder, file, keys) = (self.data.folder()?, self.file.clone(), self.data.keys()?);
+        let report = at_work(move |step| Ok(lastframe_store::backup(&folder, &file, &keys, step)?)).await?;
         tell(self.data.json, Some(&self.file), &report, "copied and checked")
     }
 }
@@ -88,14 +100,15 @@ pub(super) struct Restore {
 
 impl Restore {
     pub(super) async fn run(self) -> Result<Exit, Failed> {
-        let folder = self.data.folder()?;
+        let (folder, keys) = (self.data.folder()?, self.data.keys()?);
         let (file, even_if_damaged) = (self.file.clone(), self.even_if_damaged);
         let replaced = at_work(move |step| {
             // Held until it is done: no server may start meanwhile.
             let folder = DataFolder::open(&folder)?;
-            Ok(lastframe_store::restore(folder.path(), &file, even_if_damaged, step)?)
+            Ok(lastframe_store::restore(folder.path(), &file, &keys, even_if_damaged, step)?)
         })
-        .await?;
+        .await
+        .map_err(Failed::about_keys)?;
         let json = serde_json::json!({"restored": self.file, "replaced": replaced});
         print(self.data.json, &json, || {
             let kept = replaced.map(|replaced| format!("\nwhat was there is kept in {}", replaced.display()));
@@ -127,7 +140,7 @@ fn tell(json: bool, written: Option<&Path>, report: &Report, done: &str) -> Resu
         if let Some(file) = written {
             say(format!("{} is written", file.display()));
         }
-        for problem in &report.problems {
+        for problem in report.problems.iter().chain(&report.notes) {
             say(problem);
         }
         say(match count {
@@ -138,15 +151,23 @@ fn tell(json: bool, written: Option<&Path>, report: &Report, done: &str) -> Resu
     Ok(if count == 0 { Exit::Done } else { Exit::Damaged })
 }
 
-fn check(folder: &Path, files: bool, step: &mut dyn FnMut(&str)) -> anyhow::Result<Report> {
-    let mut report = lastframe_store::check(folder, step)?;
-    if files {
+fn check(
+    folder: &Path,
+    keys: &Keys,
+    files: Option<&Places>,
+    step: &mut dyn FnMut(&str),
+) -> anyhow::Result<Report> {
+    let mut report = lastframe_store::check(folder, keys, step)?;
+    if let Some(outputs) = files {
+        let runtime = tokio::runtime::Handle::current();
         lastframe_store::belongings(folder, &mut |belonging| {
             report.rows += 1;
             let problem = match belonging {
                 Belonging::Output(render, output) => {
                     step(&format!("output of {render}"));
-                    wrong_output(folder, &output).map(|why| format!("the output of render {render} {why}"))
+                    let wrong = runtime.block_on(outputs.examine(&output));
+                    let wrong = wrong.unwrap_or_else(|error| Some(format!("cannot be read: {error}")));
+                    wrong.map(|why| format!("the output of render {render} {why}"))
                 }
                 Belonging::Site(tenant, name, version) => {
                     step(&format!("site {name}"));
@@ -158,28 +179,6 @@ fn check(folder: &Path, files: bool, step: &mut dyn FnMut(&str)) -> anyhow::Resu
         })?;
     }
     Ok(report)
-}
-
-/// What is wrong with the file of an output.
-fn wrong_output(folder: &Path, output: &Output) -> Option<String> {
-    let file = folder.join("outputs").join(&output.key);
-    match digest(&file) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some("is gone".into()),
-        Err(error) => Some(format!("cannot be read: {error}")),
-        Ok((size, _)) if size != output.size_in_bytes => {
-            Some(format!("has {size} bytes instead of {}", output.size_in_bytes))
-        }
-        // Of before digests were taken.
-        Ok(_) if output.sha256.is_empty() => None,
-        Ok((_, sha256)) => (sha256 != output.sha256).then(|| "is damaged".into()),
-    }
-}
-
-/// Its size in bytes, and its SHA-256 in hex.
-fn digest(file: &Path) -> std::io::Result<(u64, String)> {
-    let mut hash = Sha256::new();
-    let size = std::io::copy(&mut File::open(file)?, &mut hash)?;
-    Ok((size, format!("{:x}", hash.finalize())))
 }
 
 /// What is wrong with the bundle of a version of a site.

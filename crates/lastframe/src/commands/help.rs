@@ -12,11 +12,11 @@ use crate::exit::Exit;
 /// What the commands are for. Those in no group are listed last.
 const GROUPS: &[(&str, &[&str])] = &[
     ("Render", &["render", "still", "watch"]),
-    ("Look and steer", &["list", "show", "logs", "cancel", "retry", "redrive"]),
-    ("Sites", &["site"]),
+    ("Look and steer", &["list", "show", "logs", "link", "cancel", "retry", "redrive"]),
+    ("Sites", &["site", "renderer"]),
     ("The server", &["serve", "doctor", "queue", "group", "tenant"]),
-    ("Who may do what", &["user", "token", "whoami"]),
-    ("The data folder", &["check", "backup", "restore"]),
+    ("Who may do what", &["user", "token", "whoami", "audit"]),
+    ("The data folder", &["check", "backup", "restore", "key"]),
 ];
 const OTHERS: &str = "This program";
 

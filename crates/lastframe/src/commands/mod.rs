@@ -1,11 +1,14 @@
 //! What a person types.
 
+mod audit;
 mod database;
 mod doctor;
 mod follow;
 mod help;
+mod key;
 mod queue;
 mod render;
+mod renderer;
 mod renders;
 mod serve;
 mod site;
@@ -19,6 +22,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, FromArgMatches as _, Parser, Subcommand};
+use lastframe_worker::local::{self, SUPERVISED};
 use serde::Serialize;
 
 use crate::client::{Client, Failed};
@@ -55,9 +59,12 @@ Commands on the server's machine find it, and its token, by the data folder; els
 enum Command {
     /// Run the server: API, queue and workers in one process
     Serve(serve::Serve),
-    /// Add, list and remove sites: bundled Remotion projects
-    #[command(subcommand)]
+    /// Add, list, roll back and remove sites: bundled Remotion projects
+    #[command(subcommand, after_help = site::EXAMPLES)]
     Site(site::Site),
+    /// List, install and remove the versions of Remotion that sites are rendered with
+    #[command(subcommand)]
+    Renderer(renderer::Renderer),
     /// Submit a render, follow it, and fetch its video
     #[command(after_help = format!("{}\n\n{}", render::EXAMPLES, exit::TEACH))]
     Render(Box<render::Render>),
@@ -84,7 +91,7 @@ enum Command {
     /// Look at, pause and resume a group
     #[command(subcommand, after_help = queue::GROUP_EXAMPLES)]
     Group(queue::Group),
-    /// Say what tenants get of the machine
+    /// Say what tenants get, and how far they may go
     #[command(subcommand, after_help = queue::TENANT_EXAMPLES)]
     Tenant(queue::Tenant),
     /// Add, list, change and disable people who sign in with a password
@@ -95,8 +102,15 @@ enum Command {
     Token(token::Token),
     /// Say who the token speaks for
     Whoami(user::Whoami),
+    /// Look at and change the key that secrets are sealed with
+    #[command(subcommand, after_help = key::KEY_EXAMPLES)]
+    Key(key::Key),
+    /// Print a link to the output of a render, for those who have no token
+    Link(renders::Link),
     /// Print what the attempts of a render said
     Logs(renders::Logs),
+    /// Print who did what, newest first (admin)
+    Audit(audit::Audit),
     /// Look for damage in the data folder
     Check(database::Check),
     /// Copy the database, also while a server runs
@@ -115,6 +129,17 @@ enum Command {
     /// Run a program and let nothing of it outlive its use (used by the server itself)
     #[command(name = SUPERVISE, hide = true)]
     Supervise {
+        /// What to keep it to
+        #[arg(long)]
+        walls: Option<String>,
+        #[arg(trailing_var_arg = true, required = true, allow_hyphen_values = true)]
+        program: Vec<OsString>,
+    },
+    /// Give up rights, then run a program (used by `supervise`)
+    #[command(name = SUPERVISED, hide = true)]
+    Supervised {
+        #[arg(long)]
+        walls: String,
         #[arg(trailing_var_arg = true, required = true, allow_hyphen_values = true)]
         program: Vec<OsString>,
     },
@@ -130,6 +155,9 @@ struct Server {
     /// The token [default: the admin token in the data folder]
     #[arg(long, env = "LASTFRAME_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     token: Option<String>,
+    /// A certificate in PEM to trust beside those of the system
+    #[arg(long, env = "LASTFRAME_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// The data folder of a server on this machine
     #[arg(long, env = "LASTFRAME_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
@@ -139,6 +167,11 @@ impl Server {
     /// The data folder of a server on this machine.
     fn folder(&self) -> anyhow::Result<PathBuf> {
         self.data.clone().map_or_else(config::default_data, Ok)
+    }
+
+    /// Whether it is found, with its admin token, by the data folder on this machine.
+    fn is_own(&self) -> bool {
+        self.server.is_none() && self.token.is_none()
     }
 
     fn client(&self) -> Result<Client, Failed> {
@@ -158,7 +191,7 @@ impl Server {
                 Failed::new(Exit::Usage, "no token: say --token, or set LASTFRAME_TOKEN or LASTFRAME_DATA")
             })?,
         };
-        Ok(Client::new(&server, token)?)
+        Ok(Client::new(&server, token, self.ca.as_deref())?)
     }
 }
 
@@ -166,9 +199,13 @@ impl Server {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::from_arg_matches(&help::command().get_matches()).unwrap_or_else(|error| error.exit());
-    if let Command::Supervise { program } = cli.command {
-        return lastframe_worker::local::supervise(&program)
-            .unwrap_or_else(|error| complain(Exit::Internal, &error.into()));
+    let role = match &cli.command {
+        Command::Supervise { walls, program } => Some(local::supervise(walls.as_deref(), program)),
+        Command::Supervised { walls, program } => Some(local::supervised(walls, program)),
+        _ => None,
+    };
+    if let Some(done) = role {
+        return done.unwrap_or_else(|error| complain(Exit::Internal, &error.into()));
     }
     match &cli.command {
         Command::Serve(serve) => telemetry::start(serve.log_format, "info"),
@@ -186,6 +223,7 @@ pub fn main() -> ExitCode {
             Command::Render(render) => render.run().await,
             Command::Still(still) => still.run().await,
             Command::Watch(watch) => watch.run().await,
+            Command::Renderer(renderer) => renderer.run().await,
             Command::Show(show) => show.run().await,
             Command::List(list) => list.run().await,
             Command::Cancel(cancel) => cancel.run().await,
@@ -197,14 +235,17 @@ pub fn main() -> ExitCode {
             Command::User(user) => user.run().await,
             Command::Token(token) => token.run().await,
             Command::Whoami(whoami) => whoami.run().await,
+            Command::Key(key) => key.run().await,
+            Command::Link(link) => link.run().await,
             Command::Logs(logs) => logs.run().await,
+            Command::Audit(audit) => audit.run().await,
             Command::Check(check) => check.run().await,
             Command::Backup(backup) => backup.run().await,
             Command::Restore(restore) => restore.run().await,
             Command::Doctor(doctor) => doctor.run().await,
             Command::Completions(completions) => Ok(completions.run()),
             Command::Man(man) => man.run(),
-            Command::Supervise { .. } => Ok(Exit::Done),
+            Command::Supervise { .. } | Command::Supervised { .. } => Ok(Exit::Done),
         }
     });
     match done {

@@ -1,18 +1,17 @@
-//! `lastframe queue`, `group`, `tenant`, `redrive`: hold on, go on, share the machine, try again what failed.
+//! `lastframe queue`, `group`, `tenant`, `redrive`: hold on, go on, limit tenants, try again what failed.
 
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
-use lastframe_core::RenderId;
+use lastframe_core::{Limits, RenderId, percent};
 use reqwest::Method;
 
 use super::{Server, note, print, say};
 use crate::client::{Client, Failed};
 use crate::exit::Exit;
 use crate::http::{GroupView, QueueView, RedriveRequest, Redriven, Settings, TenantView, Tenants};
-use crate::percent;
 
 /// How often a queue that is drained is looked at.
 const LOOK: Duration = Duration::from_millis(250);
@@ -31,8 +30,11 @@ pub(super) const TENANT_EXAMPLES: &str = "\
 Examples:
   lastframe tenant set acme --weight 3               three turns for each one of the others
   lastframe tenant set acme --max-concurrency 2      never more than two renders at once
-  lastframe tenant set acme --max-concurrency none   as many as the workers take
-  lastframe tenant set acme --pause";
+  lastframe tenant set acme --max-queued 1000 --submits-per-minute 60
+  lastframe tenant set acme --unset max-queued       what the server's configuration says
+  lastframe tenant set acme --pause
+
+`tenant list` shows what counts; what is a tenant's own, and no default, has a star.";
 
 pub(super) const REDRIVE_EXAMPLES: &str = "\
 All conditions must hold; each render keeps its id and its place in its group:
@@ -174,7 +176,7 @@ fn describe_group(group: &GroupView) -> String {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Tenant {
-    /// List tenants with their shares and renders
+    /// List tenants with their limits and renders
     List(Look),
     /// Change what a tenant gets; what is not said stays as it is
     #[command(after_help = TENANT_EXAMPLES)]
@@ -188,9 +190,24 @@ pub(super) struct Set {
     /// Turns that it has for each one of a tenant of weight 1, while both wait: 1 to 1000
     #[arg(long, value_name = "N")]
     weight: Option<u32>,
-    /// Renders of it at once, at most; 0 lets none start, `none` sets no limit
-    #[arg(long, value_name = "N|none")]
-    max_concurrency: Option<Limit>,
+    /// Renders of it at once, at most; 0 lets none start
+    #[arg(long, value_name = "N")]
+    max_concurrency: Option<u32>,
+    /// Renders of it that wait, at most; 0 takes none on
+    #[arg(long, value_name = "N")]
+    max_queued: Option<u32>,
+    /// Renders of it that are accepted in a minute, at most; 0 takes none on
+    #[arg(long, value_name = "N")]
+    submits_per_minute: Option<u32>,
+    /// The largest body of a request
+    #[arg(long, value_name = "BYTES")]
+    max_body: Option<u64>,
+    /// The longest that one attempt may take
+    #[arg(long, value_name = "SECONDS")]
+    max_render_seconds: Option<u32>,
+    /// Go back to the default of the server's configuration; may be said many times
+    #[arg(long, value_name = "LIMIT")]
+    unset: Vec<Limit>,
     /// Start nothing more of it
     #[arg(long)]
     pause: bool,
@@ -204,19 +221,15 @@ pub(super) struct Set {
     server: Server,
 }
 
-/// A number, or none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Limit(Option<u32>);
-
-impl std::str::FromStr for Limit {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "none" {
-            return Ok(Self(None));
-        }
-        text.parse().map(|limit| Self(Some(limit))).map_err(|_| "must be a number, or `none`".into())
-    }
+/// One of a tenant's limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Limit {
+    Weight,
+    MaxConcurrency,
+    MaxQueued,
+    SubmitsPerMinute,
+    MaxBody,
+    MaxRenderSeconds,
 }
 
 impl Tenant {
@@ -248,28 +261,55 @@ impl Set {
         let path = format!("/v1/tenants/{}", percent::encode(&self.name));
         let known: Tenants = client.get("/v1/tenants").await?;
         let known = known.tenants.into_iter().find(|tenant| tenant.tenant == self.name);
-        let mut settings = known.map_or_else(Settings::default, |tenant| Settings {
-            weight: Some(tenant.weight),
-            max_concurrency: tenant.max_concurrency,
-            paused: Some(tenant.paused),
-        });
-        settings.weight = self.weight.or(settings.weight);
-        if let Some(Limit(limit)) = self.max_concurrency {
-            settings.max_concurrency = limit;
-        }
-        if self.pause || self.resume {
-            settings.paused = Some(self.pause);
-        }
+        let (own, paused) = known.map_or_else(Default::default, |tenant| (tenant.limits, tenant.paused));
+        let paused = if self.pause || self.resume { self.pause } else { paused };
+        let settings = Settings::new(self.change(own), paused);
         client.json(client.request(Method::PUT, &path).json(&settings)).await
+    }
+
+    /// The limits with what is said here.
+    fn change(&self, own: Limits) -> Limits {
+        let kept = |limit| !self.unset.contains(&limit);
+        Limits {
+            weight: self.weight.or(own.weight.filter(|_| kept(Limit::Weight))),
+            max_concurrency: self
+                .max_concurrency
+                .or(own.max_concurrency.filter(|_| kept(Limit::MaxConcurrency))),
+            max_queued: self.max_queued.or(own.max_queued.filter(|_| kept(Limit::MaxQueued))),
+            submits_per_minute: self
+                .submits_per_minute
+                .or(own.submits_per_minute.filter(|_| kept(Limit::SubmitsPerMinute))),
+            max_body: self.max_body.or(own.max_body.filter(|_| kept(Limit::MaxBody))),
+            max_render_seconds: self
+                .max_render_seconds
+                .or(own.max_render_seconds.filter(|_| kept(Limit::MaxRenderSeconds))),
+        }
     }
 }
 
+/// Its limits as they count; those that are its own and no defaults have a star.
 fn describe_tenant(tenant: &TenantView) -> String {
-    let limit = tenant.max_concurrency.map_or("no limit".into(), |limit| format!("at most {limit} at once"));
-    let paused = if tenant.paused { ", paused" } else { "" };
+    let (own, counts) = (tenant.limits, tenant.effective);
+    let limit = |words: &str, value: Option<u64>, is_own: bool| {
+        let star = if is_own { "*" } else { "" };
+        value.map(|value| words.replace('N', &format!("{value}{star}")))
+    };
+    let limits = [
+        limit("weight N", counts.weight.map(u64::from), own.weight.is_some()),
+        limit("N at once", counts.max_concurrency.map(u64::from), own.max_concurrency.is_some()),
+        limit("N waiting", counts.max_queued.map(u64::from), own.max_queued.is_some()),
+        limit("N a minute", counts.submits_per_minute.map(u64::from), own.submits_per_minute.is_some()),
+        limit("N bytes", counts.max_body, own.max_body.is_some()),
+        limit("N s", counts.max_render_seconds.map(u64::from), own.max_render_seconds.is_some()),
+        tenant.paused.then(|| "paused".to_owned()),
+    ];
+    let limits: Vec<_> = limits.into_iter().flatten().collect();
     format!(
-        "{:<20} weight {}, {limit}{paused}: {} queued, {} rendering",
-        tenant.tenant, tenant.weight, tenant.counts.queued, tenant.counts.rendering
+        "{:<20} {}: {} queued, {} rendering",
+        tenant.tenant,
+        limits.join(", "),
+        tenant.counts.queued,
+        tenant.counts.rendering
     )
 }
 

@@ -142,7 +142,7 @@ impl Job {
         }
         if let Some(Project { folder, name }) = project {
             note(format!("bundling {} as the site {name}", folder.display()));
-            Add::of(folder, name, &self.server).upload(client).await?;
+            Add::of(folder, name, &self.server).add(client).await?;
         }
         let mut request = client.request(Method::POST, route).json(body);
         if let Some(key) = &self.idempotency_key {

@@ -1,16 +1,20 @@
-//! `lastframe show`, `list`, `cancel`, `retry`, `logs`.
+//! `lastframe show`, `list`, `cancel`, `retry`, `link`, `logs`.
+
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
 use jiff::Timestamp;
 use lastframe_core::Status;
 use reqwest::Method;
+use serde_json::{Map, Value};
 
 use super::follow::{describe_state, details};
 use super::{Server, print, say};
 use crate::client::Failed;
+use crate::config;
 use crate::exit::Exit;
-use crate::http::{RenderPage, RenderView};
+use crate::http::{LinkView, RenderPage, RenderView};
 
 #[derive(Args, Debug)]
 pub(super) struct Show {
@@ -156,6 +160,36 @@ impl Retry {
         let render: RenderView =
             self.server.client()?.post(&format!("/v1/renders/{}/retry", self.id)).await?;
         print(self.json, &render, || describe_state(&render))?;
+        Ok(Exit::Done)
+    }
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Link {
+    /// The render's id
+    id: String,
+    /// How long it is good, such as 1h or 7d [default: what the server says]
+    #[arg(long, value_name = "TIME", value_parser = config::duration)]
+    expires: Option<Duration>,
+    /// The name under which a browser saves the file
+    #[arg(long, value_name = "NAME")]
+    save_as: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: Server,
+}
+
+impl Link {
+    pub(super) async fn run(self) -> Result<Exit, Failed> {
+        let client = self.server.client()?;
+        let mut body = Map::new();
+        body.extend(self.expires.map(|life| ("expiresInSeconds".into(), Value::from(life.as_secs()))));
+        body.extend(self.save_as.map(|name| ("saveAs".into(), Value::from(name))));
+        let request = client.request(Method::POST, &format!("/v1/renders/{}/links", self.id)).json(&body);
+        let link: LinkView = client.json(request).await?;
+        print(self.json, &link, || link.url.clone())?;
         Ok(Exit::Done)
     }
 }

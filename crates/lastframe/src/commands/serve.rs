@@ -46,10 +46,10 @@ impl Serve {
         // Listened for before anything is started, so that no signal finds us half-way.
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-        let app = App::start(config, Arc::new(SystemClock::new())).await?;
+        let app = App::start(config, Arc::new(SystemClock::new())).await.map_err(Failed::about_keys)?;
         let token = app.data.join(ADMIN_TOKEN);
         say(format!(
-            "Lastframe {} listens on http://{}
+            "Lastframe {} listens on {}
   data folder   {}
   admin token   {}
   browser       {}
@@ -57,16 +57,16 @@ impl Serve {
 
 Post a render:
   lastframe site add remotion-app --name {site}
-  curl -H \"Authorization: Bearer $(cat {})\" http://{}/v1/renders \\
+  curl -H \"Authorization: Bearer $(cat {})\" {}/v1/renders \\
        -d '{{\"serveUrl\":\"{site}\",\"composition\":\"{composition}\",\"inputProps\":{{\"text\":\"Hello\"}}}}'",
             env!("CARGO_PKG_VERSION"),
-            app.address,
+            app.url,
             app.data.display(),
             token.display(),
             browser.map_or_else(|| "none found; Remotion downloads its own".into(), |browser| browser.display().to_string()),
             if concurrency == 1 { "" } else { "s" },
             token.display(),
-            app.address,
+            app.url,
         ));
         tokio::select! {
             _ = terminate.recv() => {}

@@ -5,13 +5,24 @@ use std::process::Stdio;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use lastframe_core::percent::encode;
 use lastframe_core::site::SiteVersion;
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
 
 use super::{Server, note, print, say};
 use crate::client::{Client, Failed};
 use crate::exit::Exit;
-use crate::sites::collect_files;
+use crate::http::{Current, VersionView};
+use crate::sites::{SHORTEST_VERSION, collect_files};
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  lastframe site add ./my-video --name my-video
+  lastframe site add ./my-video --name my-video --server https://renders.example.com --token TOKEN
+  lastframe site show my-video
+  lastframe site rollback my-video 3f9a01c2
+
+A render may name a version: `lastframe render my-video@3f9a01c2 main`.";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Site {
@@ -19,14 +30,18 @@ pub(super) enum Site {
     Add(Add),
     /// List sites with their compositions
     List(List),
-    /// Remove a site that no unfinished render needs
+    /// Show a site: its versions, and its compositions with their default props
+    Show(Show),
+    /// Let a site's name stand for an earlier version again
+    Rollback(Rollback),
+    /// Remove a site, or a version of it, that no unfinished render needs
     Remove(Remove),
 }
 
 #[derive(Args, Debug)]
 pub(super) struct Add {
-    /// The folder of the Remotion project, its packages installed
-    project: PathBuf,
+    /// The folder of the Remotion project, its packages installed; or the https:// URL where its bundle lies
+    project: String,
     /// The name that renders use as `serveUrl`
     #[arg(long)]
     name: String,
@@ -50,7 +65,7 @@ pub(super) struct List {
 }
 
 #[derive(Args, Debug)]
-pub(super) struct Remove {
+pub(super) struct Show {
     /// The site's name
     name: String,
     /// Print JSON
@@ -60,18 +75,82 @@ pub(super) struct Remove {
     server: Server,
 }
 
+#[derive(Args, Debug)]
+pub(super) struct Rollback {
+    /// The site's name
+    name: String,
+    /// The version, or the beginning of it
+    version: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: Server,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Remove {
+    /// The site's name
+    name: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Only this version, or the one that begins so
+    #[arg(long)]
+    version: Option<String>,
+    #[command(flatten)]
+    server: Server,
+}
+
 impl Site {
     pub(super) async fn run(self) -> Result<Exit, Failed> {
         match self {
             Self::Add(add) => add.run().await,
             Self::List(list) => list.run().await,
-            Self::Remove(remove) => {
-                let client = remove.server.client()?;
-                client.send(client.request(Method::DELETE, &format!("/v1/sites/{}", remove.name))).await?;
-                let removed = serde_json::json!({"removed": remove.name});
-                print(remove.json, &removed, || format!("removed {}", remove.name))?;
+            Self::Show(show) => show.run().await,
+            Self::Rollback(rollback) => {
+                let client = rollback.server.client()?;
+                let version = whole(&client, &rollback.name, &rollback.version).await?;
+                let request = client
+                    .request(Method::PUT, &format!("/v1/sites/{}/current", encode(&rollback.name)))
+                    .json(&Current { version });
+                let site = client.json(request).await?;
+                print(rollback.json, &site, || description(&site))?;
                 Ok(Exit::Done)
             }
+            Self::Remove(remove) => {
+                let client = remove.server.client()?;
+                let mut path = format!("/v1/sites/{}", encode(&remove.name));
+                if let Some(version) = &remove.version {
+                    path.push_str(&format!("/versions/{}", whole(&client, &remove.name, version).await?));
+                }
+                client.send(client.request(Method::DELETE, &path)).await?;
+                let version =
+                    remove.version.map_or_else(String::new, |version| format!(" version {version}"));
+                let removed = serde_json::json!({"removed": remove.name});
+                print(remove.json, &removed, || format!("removed {}{version}", remove.name))?;
+                Ok(Exit::Done)
+            }
+        }
+    }
+}
+
+/// The version of the site that begins so.
+async fn whole(client: &Client, name: &str, start: &str) -> Result<String, Failed> {
+    let versions: Vec<VersionView> = client.get(&format!("/v1/sites/{}/versions", encode(name))).await?;
+    let mut found =
+        versions.into_iter().map(|view| view.version).filter(|version| version.starts_with(start));
+    match (found.next(), found.next()) {
+        (Some(version), None) if start.len() >= SHORTEST_VERSION => Ok(version),
+        (Some(_), _) => Err(Failed::new(
+            Exit::Usage,
+            format!(
+                "`{start}` is too short: say at least {SHORTEST_VERSION} digits of the version, and enough to tell it from others"
+            ),
+        )),
+        (None, _) => {
+            let hint = format!("{name} has no version {start}: `lastframe site show {name}` lists them");
+            Err(Failed::new(Exit::Refused, hint))
         }
     }
 }
@@ -79,38 +158,57 @@ impl Site {
 impl Add {
     /// A project whose entry point is what it is configured for.
     pub(super) fn of(project: &Path, name: &str, server: &Server) -> Self {
-        Self { project: project.into(), name: name.into(), entry: None, json: false, server: server.clone() }
+        Self {
+            project: project.to_string_lossy().into_owned(),
+            name: name.into(),
+            entry: None,
+            json: false,
+            server: server.clone(),
+        }
     }
 
     async fn run(self) -> Result<Exit, Failed> {
-        let site = self.upload(&self.server.client()?).await?;
-        if self.json {
-            print(true, &site, String::new)?;
-            return Ok(Exit::Done);
-        }
-        describe(&site);
-        say(format!("Render one:\n  lastframe render {} {} -o out/video.mp4", site.name, first(&site)));
+        let site = self.add(&self.server.client()?).await?;
+        print(self.json, &site, || {
+            let (name, first) = (&site.name, first(&site));
+            format!("{}\nRender one:\n  lastframe render {name} {first} -o out/video.mp4", description(&site))
+        })?;
         Ok(Exit::Done)
     }
 
-    /// Bundles the project and uploads it.
-    pub(super) async fn upload(&self, client: &Client) -> Result<SiteVersion, Failed> {
-        let project = self.project.canonicalize().map_err(|error| {
-            Failed::new(Exit::Usage, format!("no project at {}: {error}", self.project.display()))
-        })?;
-        let renderer = installed(&project, "@remotion/renderer")?;
+    /// Bundles the project and uploads it, or says at which URL its bundle lies.
+    pub(super) async fn add(&self, client: &Client) -> Result<SiteVersion, Failed> {
+        let request = client.request(Method::POST, &format!("/v1/sites/{}/versions", encode(&self.name)));
+        let request = if self.project.starts_with("https://") || self.project.starts_with("http://") {
+            request.json(&serde_json::json!({"url": self.project}))
+        } else {
+            self.upload(request).await?
+        };
+        client.json(request).await
+    }
+
+    async fn upload(&self, request: RequestBuilder) -> Result<RequestBuilder, Failed> {
+        let project = Path::new(&self.project)
+            .canonicalize()
+            .map_err(|error| Failed::new(Exit::Usage, format!("no project at {}: {error}", self.project)))?;
+        let remotion = installed(&project, "remotion")?;
         let bundle = tempfile::tempdir()?;
         // Remotion refuses an out-dir that exists and is not a bundle of its own.
         let out = bundle.path().join("bundle");
         self.bundle(&project, &out).await?;
         let archive = pack(&out).context("cannot pack the bundle")?;
         note(format!("uploading {:.1} MB", archive.len() as f64 / 1e6));
-        let request = client
-            .request(Method::POST, &format!("/v1/sites/{}/versions", self.name))
-            .query(&[("renderer", renderer.to_string_lossy())])
-            .header("content-type", "application/gzip")
-            .body(archive);
-        client.json(request).await
+        let mut request = request;
+        if let Some(version) = package_version(&remotion) {
+            request = request.query(&[("remotionVersion", version)]);
+        }
+        // The server is on this machine, and we are its administrator: it may use what is installed here already.
+        if self.server.is_own()
+            && let Ok(renderer) = installed(&project, "@remotion/renderer")
+        {
+            request = request.query(&[("renderer", renderer.to_string_lossy())]);
+        }
+        Ok(request.header("content-type", "application/gzip").body(archive))
     }
 
     /// Bundles with the project's own command, so that its `remotion.config.ts` counts.
@@ -128,7 +226,10 @@ impl Add {
         if !status.success() || !out.join("index.html").is_file() {
             return Err(Failed::new(
                 Exit::Usage,
-                format!("`remotion bundle` failed in {}; its reason is above", project.display()),
+                format!(
+                    "`remotion bundle` failed in {}; its reason is above (`--entry FILE` names an entry point)",
+                    project.display()
+                ),
             ));
         }
         Ok(())
@@ -149,28 +250,61 @@ impl List {
     }
 }
 
-fn describe(site: &SiteVersion) {
-    say(format!(
-        "{} (version {}, Remotion {})",
-        site.name,
-        site.version.get(..12).unwrap_or_default(),
-        site.remotion_version
-    ));
-    for composition in &site.compositions {
-        if let Some(error) = &composition.error {
-            say(format!("  {:<24} fails with its default props: {error}", composition.id));
-            continue;
+impl Show {
+    async fn run(self) -> Result<Exit, Failed> {
+        let client = self.server.client()?;
+        let path = format!("/v1/sites/{}", encode(&self.name));
+        let site: SiteVersion = client.get(&path).await?;
+        if self.json {
+            say(serde_json::to_string_pretty(&site)?);
+            return Ok(Exit::Done);
         }
-        let seconds = f64::from(composition.duration_in_frames) / composition.fps;
-        say(format!(
-            "  {:<24} {}x{}, {} fps, {seconds:.1} s",
-            composition.id, composition.width, composition.height, composition.fps
-        ));
+        let versions: Vec<VersionView> = client.get(&format!("{path}/versions")).await?;
+        describe(&site);
+        for composition in site.compositions.iter().filter(|composition| composition.error.is_none()) {
+            say(format!("default props of {}: {}", composition.id, composition.default_props));
+        }
+        say("versions, the last added first:");
+        for view in versions {
+            say(format!(
+                "  {} {}, Remotion {}, {:.1} MB, added {}",
+                if view.current { "*" } else { " " },
+                view.version.get(..12).unwrap_or_default(),
+                view.remotion_version,
+                view.size_in_bytes as f64 / 1e6,
+                view.created_at.strftime("%Y-%m-%d %H:%M"),
+            ));
+        }
+        Ok(Exit::Done)
     }
+}
+
+fn describe(site: &SiteVersion) {
+    say(description(site));
+}
+
+fn description(site: &SiteVersion) -> String {
+    let version = site.version.get(..12).unwrap_or_default();
+    let mut lines = vec![format!("{} (version {version}, Remotion {})", site.name, site.remotion_version)];
+    lines.extend(site.compositions.iter().map(|composition| match &composition.error {
+        Some(error) => format!("  {:<24} fails with its default props: {error}", composition.id),
+        None => {
+            let seconds = f64::from(composition.duration_in_frames) / composition.fps;
+            let (width, height, fps) = (composition.width, composition.height, composition.fps);
+            format!("  {:<24} {width}x{height}, {fps} fps, {seconds:.1} s", composition.id)
+        }
+    }));
+    lines.join("\n")
 }
 
 fn first(site: &SiteVersion) -> &str {
     site.compositions.first().map_or("COMPOSITION", |composition| composition.id.as_str())
+}
+
+fn package_version(folder: &Path) -> Option<String> {
+    let package: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(folder.join("package.json")).ok()?).ok()?;
+    package["version"].as_str().map(str::to_owned)
 }
 
 /// The folder of an installed package: in the project's `node_modules`, or above it in a monorepo's.

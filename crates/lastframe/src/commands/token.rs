@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use lastframe_core::Scope;
+use lastframe_core::{Scope, percent};
 use reqwest::Method;
 
 use super::user::words;
@@ -11,7 +11,6 @@ use crate::client::Failed;
 use crate::config::duration;
 use crate::exit::Exit;
 use crate::http::{CreateToken, CreatedToken, RotateKeys, SigningKeyIds, TokenList, TokenView};
-use crate::percent;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:

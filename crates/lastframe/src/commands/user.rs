@@ -4,14 +4,13 @@ use std::io::{BufRead as _, IsTerminal as _};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use lastframe_core::Scope;
+use lastframe_core::{Scope, percent};
 use reqwest::Method;
 
 use super::{Server, print, say};
 use crate::client::Failed;
 use crate::exit::Exit;
 use crate::http::{AddUser, ChangeUser, Me, UserView, Users};
-use crate::percent;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:

@@ -42,6 +42,8 @@ impl Host {
         let flags =
             Flags { data: Some(folder), listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))), ..flags };
         let config = Config::load(flags).map_err(|error| Failed { exit: Exit::Usage, error })?;
+        // On loopback, for this command alone.
+        let config = Config { tls: None, ..config };
         super::serve::raise_open_files();
         let app = App::start(config, Arc::new(SystemClock::new())).await?;
         note(format!("no server runs; rendering here, on the data folder {}", app.data.display()));
@@ -50,7 +52,7 @@ impl Host {
         let within = Within { app };
         let client = token
             .ok_or_else(|| anyhow::anyhow!("the data folder has no admin token"))
-            .and_then(|token| Client::new(&url, token));
+            .and_then(|token| Client::new(&url, token, None));
         match client {
             Ok(client) => Ok(Self { client, within: Some(within) }),
             Err(error) => {

@@ -22,9 +22,13 @@ const ALGORITHMS: [Algorithm; 6] = [
     Algorithm::ES384,
     Algorithm::EdDSA,
 ];
+/// The longest that a token or a session may be good for.
+const LONGEST_LIFETIME: SignedDuration = SignedDuration::from_hours(3_650 * 24);
 /// Claims that people commonly write themselves, in the profile that their provider lets them edit. All that begin with
 /// `custom:` are such, too, unless Cognito's app client is told otherwise.
-const OWN_WORD: [&str; 14] = [
+const OWN_WORD: [&str; 16] = [
+    "email",
+    "phone_number",
     "name",
     "given_name",
     "family_name",
@@ -114,10 +118,8 @@ impl IdentitySection {
     pub(super) fn with(self, issuers: Vec<IssuerSection>) -> anyhow::Result<IdentityConfig> {
         let lifetime = |name: &str, given: Option<Duration>, usual: SignedDuration| {
             let lifetime = given.map(SignedDuration::try_from).transpose()?.unwrap_or(usual);
-            anyhow::ensure!(
-                lifetime >= SignedDuration::from_secs(60),
-                "identity.{name} must be at least 60s"
-            );
+            let fine = SignedDuration::from_secs(60)..=LONGEST_LIFETIME;
+            anyhow::ensure!(fine.contains(&lifetime), "identity.{name} must be 60s to 3650d");
             Ok(lifetime)
         };
         let issuers = issuers.into_iter().map(|issuer| {

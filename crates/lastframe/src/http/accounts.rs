@@ -34,7 +34,7 @@ pub(super) struct SignIn {
 /// Sign in
 ///
 /// With `email` and `password`, or with the `refreshToken` that was got last. Each refresh token is good once; using one
-/// again ends its session.
+/// again ends its session. Passwords for an address may be tried ten times in a quarter of an hour: 429 says when again.
 #[utoipa::path(
     post, path = "/v1/token", tag = "accounts", request_body = SignIn,
     responses((status = 200, description = "Tokens", body = Tokens), ApiError)
@@ -226,8 +226,7 @@ pub(super) async fn change_user(
         }
     }
     let scopes = change.scopes.map(Scopes::from_iter);
-    let user = api.accounts.change_user(&normal(&email), scopes, change.disabled).await?;
-    api.identity.forget();
+    let user = api.identity.change_user(&email, scopes, change.disabled).await?;
     Ok(Json(user.ok_or(ApiError::NotFound("user"))?.into()))
 }
 
@@ -358,8 +357,7 @@ pub(super) async fn revoke_token(
     Path(id): Path<String>,
 ) -> Result<Json<TokenView>, ApiError> {
     caller.need(Scope::Admin)?;
-    let token = api.accounts.revoke_token(&id).await?;
-    api.identity.forget();
+    let token = api.identity.revoke_token(id).await?;
     Ok(Json(token.ok_or(ApiError::NotFound("token"))?.into()))
 }
 
@@ -458,6 +456,7 @@ impl From<SignInError> for ApiError {
     fn from(error: SignInError) -> Self {
         match error {
             SignInError::Wrong => Self::NotLetIn,
+            SignInError::TooMany(wait) => Self::TooManyAttempts(wait),
             SignInError::Failed(error) => error.into(),
         }
     }

@@ -244,6 +244,7 @@ pub(super) async fn redrive(
         limit: asked.limit.unwrap_or(REDRIVEN_AT_ONCE),
     };
     let redriven = api.queue.redrive(which).await?;
+    crate::audit::queued(redriven.renders.iter().copied());
     tracing::info!(renders = redriven.renders.len(), "failed renders are queued again");
     Ok(Json(Redriven { renders: redriven.renders, more: redriven.more, until }))
 }

@@ -1,6 +1,7 @@
 //! The one table from what went wrong to what is answered: `application/problem+json` (RFC 9457).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -10,11 +11,12 @@ use lastframe_core::props::BodyError;
 use lastframe_core::{FieldError, Scope};
 use serde::{Deserialize, Serialize};
 
+use super::limits::Reached;
 use crate::identity::Refused;
 use crate::sites::BundleError;
 
 /// What a client reads when something went wrong.
-#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct Problem {
     /// The status, in words.
     pub(crate) title: String,
@@ -27,6 +29,15 @@ pub(crate) struct Problem {
     /// What is wrong with which field.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) errors: Vec<FieldError>,
+    /// For the code `limit_reached`: which limit, such as `maxQueued`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) limit: Option<String>,
+    /// For the code `limit_reached`: what it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) value: Option<u32>,
+    /// For the code `limit_reached`: whose it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tenant: Option<String>,
 }
 
 /// Everything that a handler may answer instead of what was asked for.
@@ -42,6 +53,8 @@ pub(crate) enum ApiError {
         "this does not let you in: the address or the password is wrong, or the refresh token is used up"
     )]
     NotLetIn,
+    #[error("too many attempts to sign in with that address; try again in {} s", whole_seconds(*.0))]
+    TooManyAttempts(Duration),
     #[error("the token lacks the scope `{0}`")]
     Forbidden(Scope, Vec<FieldError>),
     #[error("there is no such {0}")]
@@ -52,12 +65,22 @@ pub(crate) enum ApiError {
     NotJson(String),
     #[error("the body broke off")]
     BrokenOff,
+    #[error("the body came too slowly")]
+    TooSlow,
     #[error("the query is wrong: {0}")]
     BadQuery(String),
     #[error("the file has no such part")]
     NoSuchRange,
     #[error("the output was removed")]
     OutputGone,
+    #[error("this link is not valid here")]
+    BadLink,
+    #[error("this link has expired")]
+    LinkExpired,
+    #[error("the storage of the outputs does not answer; the server's log says more")]
+    StorageAway(#[source] std::io::Error),
+    #[error("{0}: no render is accepted until there is room; those that were go on")]
+    LowDisk(String),
     #[error("the body is larger than {0} bytes")]
     TooLarge(u64),
     #[error("the request cannot be taken as it is")]
@@ -70,7 +93,9 @@ pub(crate) enum ApiError {
     NoOutput(lastframe_core::Status),
     #[error("this Idempotency-Key was used for another request")]
     KeyReused,
-    #[error("too much is being submitted at once; try again")]
+    #[error("{0}")]
+    LimitReached(Reached),
+    #[error("too much is being asked for at once; try again")]
     Busy,
     #[error("the server's disk is full: nothing was accepted or changed")]
     NoSpace,
@@ -94,26 +119,34 @@ impl ApiError {
             Self::BadToken => (StatusCode::UNAUTHORIZED, "token_invalid"),
             Self::IssuerUnreachable => (StatusCode::SERVICE_UNAVAILABLE, "issuer_unreachable"),
             Self::NotLetIn => (StatusCode::UNAUTHORIZED, "sign_in_failed"),
+            Self::TooManyAttempts(_) => (StatusCode::TOO_MANY_REQUESTS, "too_many_attempts"),
             Self::Forbidden(..) => (StatusCode::FORBIDDEN, "scope_missing"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::NotJson(_) => (StatusCode::BAD_REQUEST, "invalid_json"),
             Self::BrokenOff => (StatusCode::BAD_REQUEST, "body_broken_off"),
+            Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "body_too_slow"),
             Self::BadQuery(_) => (StatusCode::BAD_REQUEST, "invalid_query"),
             Self::NoSuchRange => (StatusCode::RANGE_NOT_SATISFIABLE, "no_such_range"),
             Self::OutputGone => (StatusCode::GONE, "output_gone"),
+            Self::BadLink => (StatusCode::FORBIDDEN, "link_invalid"),
+            Self::LinkExpired => (StatusCode::GONE, "link_expired"),
+            Self::StorageAway(_) => (StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable"),
+            Self::LowDisk(_) => (StatusCode::SERVICE_UNAVAILABLE, "low_disk"),
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
             Self::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request"),
             Self::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
             Self::Unsupported(_) => (StatusCode::NOT_IMPLEMENTED, "unsupported"),
             Self::NoOutput(_) => (StatusCode::CONFLICT, "no_output"),
             Self::KeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused"),
+            Self::LimitReached(_) => (StatusCode::TOO_MANY_REQUESTS, "limit_reached"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             Self::NoSpace => (StatusCode::INSUFFICIENT_STORAGE, "no_space"),
             Self::Damaged(_) => (StatusCode::INTERNAL_SERVER_ERROR, "damaged"),
-            Self::Bundle(BundleError::Storage(_)) | Self::Internal(_) => {
+            Self::Bundle(BundleError::Storage(_) | BundleError::Queue(_)) | Self::Internal(_) => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "internal")
             }
+            Self::Bundle(BundleError::Renderer(_)) => (StatusCode::UNPROCESSABLE_ENTITY, "renderer_missing"),
             Self::Bundle(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_bundle"),
         }
     }
@@ -124,22 +157,34 @@ impl ApiError {
                 Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))
             }
             Self::BadToken => {
-                Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\"")))
+                // The same words whatever is wrong with it: a reason would help only who forges.
+                let value = "Bearer error=\"invalid_token\", error_description=\"the token is not valid here, or has expired\"";
+                Some((header::WWW_AUTHENTICATE, HeaderValue::from_static(value)))
             }
+            // Without one, waiting would not help.
+            Self::LimitReached(reached) => Some((header::RETRY_AFTER, reached.retry_after?.into())),
+            Self::TooSlow => Some((header::CONNECTION, HeaderValue::from_static("close"))),
+            Self::TooManyAttempts(wait) => Some((header::RETRY_AFTER, whole_seconds(*wait).into())),
             Self::Busy => Some((header::RETRY_AFTER, HeaderValue::from_static("1"))),
             Self::IssuerUnreachable => Some((header::RETRY_AFTER, HeaderValue::from_static("30"))),
+            Self::StorageAway(_) => Some((header::RETRY_AFTER, HeaderValue::from_static("10"))),
             // Somebody has to make room first.
-            Self::NoSpace => Some((header::RETRY_AFTER, HeaderValue::from_static("60"))),
+            Self::NoSpace | Self::LowDisk(_) => Some((header::RETRY_AFTER, HeaderValue::from_static("60"))),
             _ => None,
         }
     }
 }
+
+/// The code of a problem, for whoever writes down what was answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Code(pub(super) &'static str);
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, code) = self.status_and_code();
         match &self {
             Self::Internal(error) => tracing::error!(error = format!("{error:#}"), "a request failed"),
+            Self::StorageAway(error) => tracing::error!(%error, "an output could not be read"),
             Self::Bundle(BundleError::Storage(error)) => {
                 tracing::error!(%error, "a bundle could not be stored");
             }
@@ -147,17 +192,25 @@ impl IntoResponse for ApiError {
         }
         let header = self.header();
         let detail = self.to_string();
-        let errors = match self {
-            Self::Invalid(errors) | Self::Forbidden(_, errors) => errors,
-            Self::NotJson(why) => vec![FieldError::new("", why)],
-            _ => Vec::new(),
-        };
         let title = status.canonical_reason().unwrap_or("Error").to_owned();
-        let problem = Problem { title, status: status.as_u16(), code: code.to_owned(), detail, errors };
+        let word = code.to_owned();
+        let mut problem =
+            Problem { title, status: status.as_u16(), code: word, detail, ..Problem::default() };
+        match self {
+            Self::Invalid(errors) | Self::Forbidden(_, errors) => problem.errors = errors,
+            Self::NotJson(why) => problem.errors = vec![FieldError::new("", why)],
+            Self::LimitReached(Reached { tenant, limit, value, .. }) => {
+                problem.limit = Some(limit.to_owned());
+                problem.value = Some(value);
+                problem.tenant = Some(tenant.as_str().to_owned());
+            }
+            _ => {}
+        }
         let mut response = (status, Json(problem)).into_response();
         response
             .headers_mut()
             .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response.extensions_mut().insert(Code(code));
         if let Some((name, value)) = header {
             response.headers_mut().insert(name, value);
         }
@@ -233,7 +286,7 @@ impl From<RemoveSiteError> for ApiError {
     fn from(error: RemoveSiteError) -> Self {
         match error {
             RemoveSiteError::NotFound => Self::NotFound("site"),
-            RemoveSiteError::InUse(_) => Self::Conflict(error.to_string()),
+            RemoveSiteError::InUse(_) | RemoveSiteError::Current => Self::Conflict(error.to_string()),
             RemoveSiteError::Queue(error) => error.into(),
         }
     }
@@ -243,6 +296,7 @@ impl From<BundleError> for ApiError {
     fn from(error: BundleError) -> Self {
         match error {
             BundleError::Storage(error) if is_full(&error) => error.into(),
+            BundleError::Queue(error) => error.into(),
             error => Self::Bundle(error),
         }
     }
@@ -256,6 +310,11 @@ impl From<std::io::Error> for ApiError {
         }
         Self::Internal(error.into())
     }
+}
+
+/// Rounded up: who waits as long as they are told is not told again.
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
 fn is_full(error: &std::io::Error) -> bool {
@@ -275,7 +334,8 @@ impl utoipa::IntoResponses for ApiError {
                 .into()
         };
         let refused = "Refused: `code` says why, and `errors` what is wrong with which field";
-        let failed = "Failed: the queue is `busy` (503), the server's disk has `no_space` (507), a record is `damaged` and \
+        let failed = "Failed: the queue is `busy` (503), there is `low_disk` (503) or `no_space` (507), the outputs' \
+                      `storage_unavailable` (503), a record is `damaged` and \
                       not used (500), or the fault is `internal` to the server (500)";
         BTreeMap::from([("4XX".into(), problem(refused)), ("5XX".into(), problem(failed))])
     }

@@ -14,6 +14,16 @@ use super::renders::{owned, view};
 use super::{Api, ApiError, Path};
 use crate::identity::Caller;
 
+/// One event of a stream.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "it describes; what is sent is axum's event")]
+pub(super) struct RenderEvent {
+    /// `render`.
+    event: String,
+    /// The whole render, as JSON.
+    data: String,
+}
+
 /// Follow a render
 ///
 /// Server-sent events of the name `render`, each with the whole render as it is; the first comes at once, the last
@@ -22,7 +32,7 @@ use crate::identity::Caller;
     get, path = "/v1/renders/{id}/events", tag = "renders", security(("token" = [])),
     params(("id" = String, Path, description = "The render's id")),
     responses(
-        (status = 200, description = "A stream that ends with the render", body = String, content_type = "text/event-stream"),
+        (status = 200, description = "A stream that ends with the render", body = RenderEvent, content_type = "text/event-stream"),
         ApiError,
     )
 )]

@@ -22,6 +22,9 @@ pub(super) async fn readyz(State(api): State<Api>) -> (StatusCode, Json<Value>) 
     if api.stopping.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "stopping"})));
     }
+    if let Some(reason) = api.space.shortage() {
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "low disk", "reason": reason})));
+    }
     match api.queue.overview().await {
         Ok(_) => (StatusCode::OK, Json(json!({"status": "ready"}))),
         Err(error) => {

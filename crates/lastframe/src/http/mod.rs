@@ -1,48 +1,63 @@
 //! The API: one router over the ports. `openapi.json` is made from the handlers themselves.
 
 mod accounts;
+mod audit;
 mod control;
+mod edge;
+mod encryption;
 mod error;
 mod events;
 mod health;
+mod limits;
+mod links;
 mod output;
+mod range;
 mod renders;
 mod sites;
 mod submit;
 mod tenants;
 mod view;
 
+use std::error::Error;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Bytes, HttpBody as _};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header;
 use axum::http::request::Parts;
-use axum::response::IntoResponse as _;
 use lastframe_core::ports::{Accounts, Directory, Outputs, Queue};
 use lastframe_core::props::Fields;
-use lastframe_core::{Clock, Scope};
+use lastframe_core::{Clock, Scope, TenantId};
 use lastframe_worker::logs::Logs;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
-use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::trace::TraceLayer;
+use tower_http::timeout::TimeoutError;
 use utoipa::OpenApi as _;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::audit::{Actor, Audit};
 use crate::config::Config;
+use crate::encryption::Encryption;
 use crate::identity::{Caller, Identity};
+use crate::links::Links;
+use crate::rate::Rates;
 use crate::sites::Sites;
+use crate::space::Space;
 
 pub(crate) use self::accounts::{
     AddUser, ChangeUser, CreateToken, CreatedToken, Me, RotateKeys, SigningKeyIds, TokenList, TokenView,
     UserView, Users,
 };
+pub(crate) use self::audit::AuditPage;
 pub(crate) use self::control::{GroupView, QueueView, RedriveRequest, Redriven};
+pub(crate) use self::encryption::{EncryptionView, KeyView};
 pub(crate) use self::error::{ApiError, Problem};
+pub(crate) use self::links::LinkView;
+pub(crate) use self::range::{Part, part};
+pub(crate) use self::sites::{Current, VersionView};
 pub(crate) use self::tenants::{Settings, TenantView, Tenants};
 pub(crate) use self::view::{Accepted, RenderPage, RenderView};
 
@@ -53,10 +68,15 @@ pub(crate) struct Api {
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) accounts: Arc<dyn Accounts>,
     pub(crate) outputs: Arc<dyn Outputs>,
+    pub(crate) links: Links,
+    pub(crate) space: Arc<Space>,
     pub(crate) logs: Logs,
     pub(crate) sites: Sites,
     pub(crate) identity: Arc<Identity>,
+    pub(crate) encryption: Arc<Encryption>,
+    pub(crate) audit: Audit,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) rates: Arc<Rates>,
     pub(crate) config: Arc<Config>,
     /// Without a slash at the end.
     pub(crate) public_url: Arc<str>,
@@ -78,7 +98,7 @@ pub(crate) struct Api {
         (name = "server", description = "The server itself"),
     ),
     modifiers(&BearerTokens),
-    components(schemas(Problem)),
+    components(schemas(Problem, submit::DryRun)),
 )]
 struct Description;
 
@@ -114,9 +134,13 @@ pub(crate) fn router(api: Api) -> Router {
         .routes(routes!(events::events))
         .routes(routes!(output::output))
         .routes(routes!(output::log))
+        .routes(routes!(links::make))
+        .routes(routes!(links::follow))
         .routes(routes!(sites::list))
         .routes(routes!(sites::get, sites::remove))
-        .routes(routes!(sites::add_version))
+        .routes(routes!(sites::versions, sites::add_version))
+        .routes(routes!(sites::set_current))
+        .routes(routes!(sites::remove_version))
         .routes(routes!(accounts::sign_in))
         .routes(routes!(accounts::sign_out))
         .routes(routes!(accounts::me))
@@ -127,39 +151,51 @@ pub(crate) fn router(api: Api) -> Router {
         .routes(routes!(accounts::rotate_keys))
         .routes(routes!(accounts::discovery))
         .routes(routes!(accounts::jwks))
+        .routes(routes!(encryption::get))
+        .routes(routes!(encryption::rotate))
+        .routes(routes!(audit::audit))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .split_for_parts();
     // Made once: routes are copied for every connection, and the tree is large.
     let description = Bytes::from(openapi.to_json().unwrap_or_default());
-    router
+    let router = router
         .route(
             "/openapi.json",
             axum::routing::get(async move || ([(header::CONTENT_TYPE, "application/json")], description)),
         )
         .fallback(async || ApiError::NotFound("path"))
-        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
-        .layer(CatchPanicLayer::custom(|_| {
-            ApiError::Internal(anyhow::anyhow!("a handler panicked")).into_response()
-        }))
-        .layer(TraceLayer::new_for_http().make_span_with(|request: &Request| {
-            // The path alone: a query may one day carry a signature.
-            tracing::info_span!("http.request", method = %request.method(), path = request.uri().path())
-        }))
-        .with_state(api)
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed);
+    edge::around(router, &api).with_state(api)
 }
 
 impl FromRequestParts<Api> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        let value = parts.headers.get(header::AUTHORIZATION).ok_or(ApiError::NoToken)?;
+        let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
+        let value = values.next().ok_or(ApiError::NoToken)?;
+        if values.next().is_some() {
+            // A proxy before us may have looked at the other one.
+            return Err(ApiError::BadToken);
+        }
         let (scheme, token) =
             value.to_str().ok().and_then(|value| value.split_once(' ')).ok_or(ApiError::BadToken)?;
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(ApiError::NoToken);
         }
-        Ok(api.identity.verify(token.trim()).await?)
+        let caller = api.identity.verify(token.trim()).await?;
+        // For what is read after this: see `Body`.
+        parts.extensions.insert(caller.tenant.clone());
+        let caller = api.identity.verify(token.trim()).await?;
+        // For what is read after this: see `Body`.
+        parts.extensions.insert(caller.tenant.clone());
+        crate::audit::acts(Actor {
+            tenant: caller.tenant.as_str().to_owned(),
+            subject: caller.subject.clone(),
+            token_id: caller.token.clone(),
+        });
+        Ok(caller)
     }
 }
 
@@ -197,22 +233,36 @@ impl<T: DeserializeOwned> FromRequestParts<Api> for Query<T> {
     }
 }
 
-/// A body, whole and within the configured limit.
+/// A body, whole and within the configured limit, and within that of the tenant whose token came with it.
 struct Body(Bytes);
 
 impl FromRequest<Api> for Body {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
-        let limit = api.config.max_body;
-        axum::body::to_bytes(request.into_body(), limit).await.map(Self).map_err(|error| {
-            if error.into_inner().is::<http_body_util::LengthLimitError>() {
+        let (size, tenant) = (request.body().size_hint().upper(), request.extensions().get::<TenantId>());
+        let limit = limits::largest_body(api, tenant, size).await?;
+        let whole = axum::body::to_bytes(request.into_body(), limit);
+        let whole = tokio::time::timeout(api.config.http.body_timeout, whole).await;
+        whole.map_err(|_| ApiError::TooSlow)?.map(Self).map_err(|error| {
+            if comes_from::<http_body_util::LengthLimitError>(&error) {
                 ApiError::TooLarge(limit as u64)
             } else {
-                ApiError::BrokenOff
+                broken_off(&error)
             }
         })
     }
+}
+
+/// Why a body ended before its end.
+fn broken_off(error: &axum::Error) -> ApiError {
+    if comes_from::<TimeoutError>(error) { ApiError::TooSlow } else { ApiError::BrokenOff }
+}
+
+/// Whether it comes from an error of that kind.
+fn comes_from<E: Error + 'static>(error: &axum::Error) -> bool {
+    let first: &(dyn Error + 'static) = error;
+    std::iter::successors(Some(first), |&error| error.source()).any(<dyn Error>::is::<E>)
 }
 
 impl Body {

@@ -1,20 +1,31 @@
 //! What an attempt made, and what it said.
 
-use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{AppendHeaders, IntoResponse, Response};
-use lastframe_core::ports::Location;
-use lastframe_core::request::DownloadBehavior;
-use lastframe_core::{Output, RenderRequest, Scope};
-use serde::Deserialize;
-use tower::ServiceExt as _;
-use tower_http::services::ServeFile;
+use std::time::Duration;
 
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use lastframe_core::disposition::{disposition, saved_as};
+use lastframe_core::{Output, Render, Scope};
+use serde::Deserialize;
+
+use super::range::{self, Answer, Part};
 use super::renders::owned;
 use super::{Api, ApiError, Path, Query};
+use crate::digest;
 use crate::identity::Caller;
-use crate::{digest, percent};
+
+/// How long a URL of the storage is good: a player may ask it for one part after another.
+const REDIRECT_LIFE: Duration = Duration::from_secs(60 * 60);
+
+/// How the output is fetched.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct OutputQuery {
+    /// 1 lets a browser save what it would show.
+    download: Option<u8>,
+}
 
 /// Fetch the output
 ///
@@ -22,7 +33,7 @@ use crate::{digest, percent};
 /// was verified: compare, and a file that was damaged since cannot pass for a good one.
 #[utoipa::path(
     get, path = "/v1/renders/{id}/output", tag = "renders", security(("token" = [])),
-    params(("id" = String, Path, description = "The render's id")),
+    params(("id" = String, Path, description = "The render's id"), OutputQuery),
     responses(
         (
             status = 200, description = "The file", body = Vec<u8>, content_type = "video/mp4",
@@ -32,6 +43,7 @@ use crate::{digest, percent};
             )
         ),
         (status = 206, description = "The part asked for", body = Vec<u8>, content_type = "video/mp4"),
+        (status = 302, description = "Where the storage has it, for the next hour and without a token"),
         (status = 304, description = "It has not changed"),
         (status = 416, description = "The file has no such part"),
         ApiError,
@@ -41,78 +53,113 @@ pub(super) async fn output(
     State(api): State<Api>,
     caller: Caller,
     Path(id): Path<String>,
-    mut request: Request,
+    Query(query): Query<OutputQuery>,
+    method: Method,
+    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     caller.need(Scope::RendersRead)?;
     let render = owned(&api, &caller, &id).await?;
-    let Some(output) = render.output else { return Err(ApiError::NoOutput(render.status)) };
-    let Some(Location::File(file)) = api.outputs.locate(&output.key).await? else {
+    let told = if query.download == Some(1) { Told::Saved } else { Told::AsAskedFor };
+    send(&api, &render, Asked { method, headers, told, valid: REDIRECT_LIFE }).await
+}
+
+/// What a browser is told to do with an output.
+pub(super) enum Told {
+    /// What the request for the render says.
+    AsAskedFor,
+    /// To save it.
+    Saved,
+    /// To save it under this name.
+    SavedAs(String),
+}
+
+/// How somebody who may have an output asks for it.
+pub(super) struct Asked {
+    pub(super) method: Method,
+    pub(super) headers: HeaderMap,
+    pub(super) told: Told,
+    /// How long it may be had.
+    pub(super) valid: Duration,
+}
+
+/// Sends the output, or what of it was asked for, or where it is.
+pub(super) async fn send(api: &Api, render: &Render, asked: Asked) -> Result<Response, ApiError> {
+    let output = render.output.as_ref().ok_or(ApiError::NoOutput(render.status))?;
+    if output.deleted_at().is_some() {
+        return Err(ApiError::OutputGone);
+    }
+    let size = output.size_in_bytes;
+    let mut headers = described(output);
+    let part = match range::answer(&asked.headers, headers.get(header::ETAG), size) {
+        Answer::Unchanged => {
+            headers.remove(header::CONTENT_TYPE);
+            return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
+        }
+        Answer::Part(Part::Nowhere) => {
+            return Ok(
+                ([(header::CONTENT_RANGE, format!("bytes */{size}"))], ApiError::NoSuchRange).into_response()
+            );
+        }
+        Answer::Part(Part::Bytes(bytes)) => Some(bytes),
+        Answer::Part(Part::Whole) => None,
+    };
+    let disposition = match asked.told {
+        Told::SavedAs(name) => saved_as(&name),
+        told => {
+            let request = api.queue.request(render.id).await?.unwrap_or_default();
+            disposition(&request, &output.key, matches!(told, Told::Saved))
+        }
+    };
+    let is_head = asked.method == Method::HEAD;
+    // A URL that is signed is good for one method.
+    if !is_head {
+        let valid = asked.valid.min(REDIRECT_LIFE);
+        let link = api.outputs.link(output, &disposition, valid).await.map_err(ApiError::StorageAway)?;
+        if let Some(location) = link.and_then(|link| HeaderValue::try_from(link).ok()) {
+            let headers = [
+                (header::LOCATION, location),
+                (header::CACHE_CONTROL, HeaderValue::from_static("private, no-store")),
+            ];
+            return Ok((StatusCode::FOUND, headers).into_response());
+        }
+    }
+    if let Ok(disposition) = HeaderValue::try_from(disposition) {
+        headers.insert(header::CONTENT_DISPOSITION, disposition);
+    }
+    let bytes = part.clone().unwrap_or(0..size);
+    headers.insert(header::CONTENT_LENGTH, (bytes.end - bytes.start).into());
+    let range = if is_head { 0..0 } else { bytes.clone() };
+    let Some(stream) = api.outputs.read(&output.key, range).await.map_err(ApiError::StorageAway)? else {
         tracing::warn!(render.id = %render.id, key = output.key, "the output of a succeeded render is gone");
         return Err(ApiError::OutputGone);
     };
-    let tag =
-        HeaderValue::from_str(&format!("\"{}\"", output.sha256)).ok().filter(|_| !output.sha256.is_empty());
-    if has_it(request.headers_mut(), tag.as_ref()) {
-        return Ok(
-            (StatusCode::NOT_MODIFIED, AppendHeaders(tag.map(|tag| (header::ETAG, tag)))).into_response()
-        );
+    let body = if is_head { Body::empty() } else { Body::from_stream(stream) };
+    if part.is_none() {
+        return Ok((headers, body).into_response());
     }
-    let asked_for = api.queue.request(render.id).await?.unwrap_or_default();
-    let Ok(served) = ServeFile::new(file).oneshot(request).await;
-    if served.status() == StatusCode::RANGE_NOT_SATISFIABLE {
-        let size = [(header::CONTENT_RANGE, format!("bytes */{}", output.size_in_bytes))];
-        return Ok((size, ApiError::NoSuchRange).into_response());
-    }
-    let mut response = served.map(Body::new).into_response();
-    let headers = response.headers_mut();
-    if let Ok(content_type) = HeaderValue::from_str(&output.content_type) {
-        headers.insert(header::CONTENT_TYPE, content_type);
-    }
-    if let Ok(disposition) = HeaderValue::from_str(&disposition(&asked_for, &output)) {
-        headers.insert(header::CONTENT_DISPOSITION, disposition);
-    }
-    if let Some(tag) = tag {
-        headers.insert(header::ETAG, tag);
-    }
-    if let Some(digest) =
-        digest::of_hex(&output.sha256).and_then(|digest| HeaderValue::from_str(&digest).ok())
-    {
-        headers.insert(digest::REPR_DIGEST, digest);
-    }
-    // It is somebody's site that drew this: no browser may take it for anything but what it is.
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
-    Ok(response)
+    let range = format!("bytes {}-{}/{size}", bytes.start, bytes.end - 1);
+    Ok((StatusCode::PARTIAL_CONTENT, headers, [(header::CONTENT_RANGE, range)], body).into_response())
 }
 
-/// Whether the client has the file already. Takes away what does not hold together with its other conditions (RFC 9110,
-/// section 13.2.2).
-fn has_it(headers: &mut HeaderMap, tag: Option<&HeaderValue>) -> bool {
-    // A part of another file is no use. A date in its place is never sure enough.
-    if headers.remove(header::IF_RANGE).is_some_and(|known| Some(&known) != tag) {
-        headers.remove(header::RANGE);
+/// What is true of an output however it is sent.
+fn described(output: &Output) -> HeaderMap {
+    let digest = digest::of_hex(&output.sha256);
+    let tag = digest.is_some().then(|| format!("\"{}\"", output.sha256));
+    let mut headers = HeaderMap::new();
+    for (name, value) in [
+        (header::CONTENT_TYPE, Some(output.content_type.clone())),
+        (header::ACCEPT_RANGES, Some("bytes".into())),
+        (header::ETAG, tag),
+        (digest::REPR_DIGEST, digest),
+        // It is somebody's site that drew this: no browser may take it for anything but what it is.
+        (header::X_CONTENT_TYPE_OPTIONS, Some("nosniff".into())),
+        (header::CACHE_CONTROL, Some("private, no-cache".into())),
+    ] {
+        if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
+            headers.insert(name, value);
+        }
     }
-    let Some(known) = headers.remove(header::IF_NONE_MATCH) else { return false };
-    headers.remove(header::IF_MODIFIED_SINCE);
-    let (Ok(known), Some(tag)) = (known.to_str(), tag) else { return false };
-    known.split(',').map(str::trim).any(|known| known == "*" || known.trim_start_matches("W/") == tag)
-}
-
-/// How a browser takes the file, and what it calls it (RFC 6266).
-fn disposition(request: &RenderRequest, output: &Output) -> String {
-    let (how, named) = match &request.download_behavior {
-        Some(DownloadBehavior::Download { file_name }) => ("attachment", file_name.as_ref()),
-        _ => ("inline", None),
-    };
-    let extension = output.key.rsplit_once('.').map_or("bin", |(_, extension)| extension);
-    let usual = format!("{}.{extension}", request.composition);
-    let name = named.or(request.out_name.as_ref()).unwrap_or(&usual);
-    let name = name.rsplit(['/', '\\']).next().unwrap_or(name);
-    let ascii: String = name
-        .chars()
-        .map(|c| if c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '%') || c == ' ' { c } else { '_' })
-        .collect();
-    format!("{how}; filename=\"{ascii}\"; filename*=UTF-8''{}", percent::encode(name))
+    headers
 }
 
 /// Which log.
@@ -161,60 +208,4 @@ pub(super) async fn log(
     let headers =
         [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
     Ok((headers, text).into_response())
-}
-
-#[cfg(test)]
-mod tests {
-    use axum::http::HeaderName;
-
-    use super::*;
-
-    #[test]
-    fn a_file_name_cannot_break_out_of_its_header_or_name_a_folder() {
-        let output = Output {
-            key: "id/1.mp4".into(),
-            size_in_bytes: 1,
-            sha256: String::new(),
-            content_type: "video/mp4".into(),
-            frame_count: None,
-            width: None,
-            height: None,
-            duration_in_seconds: None,
-        };
-        let named = |name: &str| {
-            let out_name = Some(name.to_owned());
-            disposition(
-                &RenderRequest { composition: "main".into(), out_name, ..RenderRequest::default() },
-                &output,
-            )
-        };
-        assert_eq!(named("a.mp4"), "inline; filename=\"a.mp4\"; filename*=UTF-8''a.mp4");
-        assert_eq!(named("../../etc/a"), "inline; filename=\"a\"; filename*=UTF-8''a");
-        assert_eq!(
-            named("x\"; b=\"y\r\n"),
-            "inline; filename=\"x_; b=_y__\"; filename*=UTF-8''x%22%3B%20b%3D%22y%0D%0A"
-        );
-        assert_eq!(named("片.mp4"), "inline; filename=\"_.mp4\"; filename*=UTF-8''%E7%89%87.mp4");
-    }
-
-    #[test]
-    fn a_client_that_has_the_file_gets_it_again_only_where_it_asks_for_another() {
-        let tag = HeaderValue::from_static("\"abc\"");
-        let asked = |given: &[(&'static str, &'static str)]| {
-            let mut headers: HeaderMap = given
-                .iter()
-                .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
-                .collect();
-            (has_it(&mut headers, Some(&tag)), headers.contains_key("range"))
-        };
-        for known in ["\"abc\"", "W/\"abc\"", "\"x\", \"abc\"", "*"] {
-            assert!(asked(&[("if-none-match", known)]).0, "{known}");
-        }
-        for other in ["\"abd\"", "abc", ""] {
-            assert!(!asked(&[("if-none-match", other), ("if-modified-since", "now")]).0, "{other}");
-        }
-        assert!(asked(&[("range", "bytes=0-1"), ("if-range", "\"abc\"")]).1);
-        assert!(!asked(&[("range", "bytes=0-1"), ("if-range", "\"abd\"")]).1);
-        assert!(!asked(&[("range", "bytes=0-1"), ("if-range", "Tue, 24 Nov 2026 00:00:00 GMT")]).1);
-    }
 }

@@ -8,12 +8,13 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lastframe_core::batch;
-use lastframe_core::ports::{IdempotencyKey, NewRender, SubmitError};
+use lastframe_core::ports::{IdempotencyKey, NewRender, SubmitError, Submitted};
 use lastframe_core::site::{Composition, SiteVersion};
 use lastframe_core::{FieldError, Kind, Render, RenderId, RenderRequest, Scope};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::limits::{Standing, TooManyRequests};
 use super::renders::view;
 use super::{Accepted, Api, ApiError, Body, RenderView};
 use crate::identity::Caller;
@@ -65,7 +66,7 @@ pub(super) struct DryRun {
 /// It is on disk when this answers.
 #[utoipa::path(
     post, path = "/v1/renders", tag = "renders", security(("token" = [])), params(SubmitHeaders),
-    request_body = RenderRequest, responses(Answer, ApiError)
+    request_body = RenderRequest, responses(Answer, TooManyRequests, ApiError)
 )]
 pub(super) async fn submit(
     State(api): State<Api>,
@@ -79,7 +80,7 @@ pub(super) async fn submit(
 /// Submit a still
 #[utoipa::path(
     post, path = "/v1/stills", tag = "renders", security(("token" = [])), params(SubmitHeaders),
-    request_body = RenderRequest, responses(Answer, ApiError)
+    request_body = RenderRequest, responses(Answer, TooManyRequests, ApiError)
 )]
 pub(super) async fn submit_still(
     State(api): State<Api>,
@@ -130,7 +131,7 @@ pub(super) struct AcceptedBatch {
 #[utoipa::path(
     post, path = "/v1/renders/batch", tag = "renders", security(("token" = [])), params(SubmitHeaders),
     request_body = BatchRequest,
-    responses((status = 202, description = "All accepted", body = AcceptedBatch), ApiError)
+    responses((status = 202, description = "All accepted", body = AcceptedBatch), TooManyRequests, ApiError)
 )]
 pub(super) async fn submit_batch(
     State(api): State<Api>,
@@ -165,7 +166,7 @@ pub(super) struct Enqueued {
 /// and composition. The content type does not matter.
 #[utoipa::path(
     post, path = "/enqueue", tag = "renders", security(("token" = [])), params(SubmitHeaders), request_body = Object,
-    responses((status = 200, description = "Accepted", body = Enqueued), ApiError)
+    responses((status = 200, description = "Accepted", body = Enqueued), TooManyRequests, ApiError)
 )]
 pub(super) async fn enqueue(
     State(api): State<Api>,
@@ -201,7 +202,7 @@ pub(super) async fn enqueue(
 /// Submit a render the way of Remotion's guide, under its stage
 #[utoipa::path(
     post, path = "/dev/enqueue", tag = "renders", security(("token" = [])), params(SubmitHeaders), request_body = Object,
-    responses((status = 200, description = "Accepted", body = Enqueued), ApiError)
+    responses((status = 200, description = "Accepted", body = Enqueued), TooManyRequests, ApiError)
 )]
 pub(super) async fn enqueue_in_stage(
     api: State<Api>,
@@ -239,26 +240,27 @@ async fn accept(
 /// The requests of one submit, found to be fit for the sites they name.
 struct Checked {
     requests: Vec<RenderRequest>,
+    /// By what the requests call them.
     sites: HashMap<String, SiteVersion>,
     kind: Kind,
     /// Where in the body a request stands, as a JSON pointer.
     place: fn(usize) -> String,
+    standing: Standing,
 }
 
 impl Checked {
     async fn new(
         api: &Api,
         caller: &Caller,
-        requests: Vec<RenderRequest>,
+        mut requests: Vec<RenderRequest>,
         kind: Kind,
         place: fn(usize) -> String,
     ) -> Result<Self, ApiError> {
-        let mut sites = HashMap::new();
+        let standing = Standing::of(api, &caller.tenant).await?;
+        let mut found = HashMap::new();
         for RenderRequest { serve_url, .. } in &requests {
-            if !sites.contains_key(serve_url)
-                && let Some(site) = api.directory.site(&caller.tenant, serve_url).await?
-            {
-                sites.insert(serve_url.clone(), site);
+            if !found.contains_key(serve_url) {
+                found.insert(serve_url.clone(), api.sites.find(&caller.tenant, serve_url).await?);
             }
         }
         if !caller.scopes.allow(Scope::RendersEnvironment) {
@@ -270,13 +272,16 @@ impl Checked {
         }
         let (can, now) = (api.queue.capabilities(), api.clock.now());
         let mut errors = Vec::new();
-        for (index, request) in requests.iter().enumerate() {
-            let mut wrong = check(request, sites.get(&request.serve_url), kind);
+        for (index, request) in requests.iter_mut().enumerate() {
+            let mut wrong = check(request, &found[&request.serve_url], kind);
             wrong.extend(request.check_supported(&can, now));
+            wrong.extend(standing.bound(request, api.config.timeout));
             errors.extend(wrong.into_iter().map(|error| error.below(&place(index))));
         }
         if errors.is_empty() {
-            Ok(Self { requests, sites, kind, place })
+            let sites =
+                found.into_iter().filter_map(|(serve_url, site)| Some((serve_url, site.ok()?))).collect();
+            Ok(Self { requests, sites, kind, place, standing })
         } else {
             Err(ApiError::Invalid(errors))
         }
@@ -289,22 +294,42 @@ impl Checked {
         caller: &Caller,
         key: Option<IdempotencyKey>,
     ) -> Result<Vec<Render>, ApiError> {
-        let new = |request: RenderRequest| NewRender {
-            kind: self.kind,
-            site_version: self.sites[&request.serve_url].version.clone(),
-            request,
-            default_max_attempts: api.config.max_attempts,
+        if let Some(shortage) = api.space.shortage() {
+            return Err(ApiError::LowDisk(shortage));
+        }
+        let new = |request: RenderRequest| {
+            let site = &self.sites[&request.serve_url];
+            NewRender {
+                kind: self.kind,
+                site_version: site.version.clone(),
+                request: RenderRequest { serve_url: site.name.clone(), ..request },
+                default_max_attempts: api.config.max_attempts,
+            }
         };
-        let renders = self.requests.into_iter().map(new).collect();
-        let submitted =
-            api.queue.submit(&caller.tenant, renders, key).await.map_err(|error| match error {
-                SubmitError::SiteGone(index) => ApiError::invalid(
-                    format!("{}/serveUrl", (self.place)(index)),
-                    "the site was removed just now",
-                ),
-                SubmitError::KeyReused => ApiError::KeyReused,
-                SubmitError::Queue(error) => error.into(),
-            })?;
+        let renders: Vec<_> = self.requests.into_iter().map(new).collect();
+        let count = renders.len();
+        let refused = |error| match error {
+            SubmitError::SiteGone(index) => ApiError::invalid(
+                format!("{}/serveUrl", (self.place)(index)),
+                "the site was removed just now",
+            ),
+            SubmitError::KeyReused => ApiError::KeyReused,
+            SubmitError::TooManyQueued(most) => self.standing.too_many_queued(most, count),
+            SubmitError::Queue(error) => error.into(),
+        };
+        // What was accepted before is no submit, and no limit is in its way.
+        let known = match &key {
+            Some(key) => api.queue.submitted(&caller.tenant, key).await.map_err(refused)?,
+            None => None,
+        };
+        let submitted = match known {
+            Some(renders) => Submitted { renders, replayed: true },
+            None => {
+                self.standing.admit(api, count)?;
+                api.queue.submit(&caller.tenant, renders, key).await.map_err(refused)?
+            }
+        };
+        crate::audit::queued(submitted.renders.iter().map(|render| render.id));
         for render in &submitted.renders {
             tracing::info!(render.id = %render.id, render.group, replayed = submitted.replayed, "render accepted");
         }
@@ -320,7 +345,7 @@ impl Checked {
                 dry_run: true,
                 site_version: site.version,
                 composition,
-                request,
+                request: RenderRequest { serve_url: site.name, ..request },
                 ignored: Vec::new(),
             })
         });
@@ -343,13 +368,10 @@ fn environment(request: &RenderRequest) -> impl Iterator<Item = FieldError> {
 }
 
 /// Everything wrong with a request that can be known before it is rendered.
-fn check(request: &RenderRequest, site: Option<&SiteVersion>, kind: Kind) -> Vec<FieldError> {
-    let Some(site) = site else {
-        let detail = format!(
-            "there is no site `{}`: add it with `lastframe site add PROJECT --name {0}`",
-            request.serve_url
-        );
-        return vec![FieldError::new("/serveUrl", detail)];
+fn check(request: &RenderRequest, site: &Result<SiteVersion, String>, kind: Kind) -> Vec<FieldError> {
+    let site = match site {
+        Ok(site) => site,
+        Err(why) => return vec![FieldError::new("/serveUrl", why.as_str())],
     };
     let Some(composition) = site.composition(&request.composition) else {
         let known: Vec<_> = site.compositions.iter().map(|composition| composition.id.as_str()).collect();

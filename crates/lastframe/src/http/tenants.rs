@@ -1,10 +1,10 @@
-//! Tenants: what each gets of the machine.
+//! Tenants: what each gets of the machine, and how far it may go.
 
 use axum::Json;
 use axum::extract::State;
-use lastframe_core::ports::{Pausable, Share, Tenant};
+use lastframe_core::ports::{Pausable, Tenant};
 use lastframe_core::request::check_name;
-use lastframe_core::{FieldError, Scope, TenantId};
+use lastframe_core::{Limits, Scope, TenantId};
 use serde::{Deserialize, Serialize};
 
 use super::control::CountsView;
@@ -18,11 +18,11 @@ use crate::identity::Caller;
 pub(crate) struct TenantView {
     /// Its name, as tokens carry it.
     pub(crate) tenant: String,
-    /// One of weight 2 is served twice as often as one of weight 1 while both wait.
-    pub(crate) weight: u32,
-    /// Renders of it at once, at most; absent: as many as the workers take.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) max_concurrency: Option<u32>,
+    /// Its own limits.
+    #[serde(flatten)]
+    pub(crate) limits: Limits,
+    /// What counts: its own limits, and the defaults of the configuration for the rest.
+    pub(crate) effective: Limits,
     /// Whether nothing more of it starts.
     pub(crate) paused: bool,
     /// Its renders.
@@ -30,14 +30,8 @@ pub(crate) struct TenantView {
 }
 
 impl From<Tenant> for TenantView {
-    fn from(Tenant { id, share, paused, counts }: Tenant) -> Self {
-        Self {
-            tenant: id.as_str().to_owned(),
-            weight: share.weight,
-            max_concurrency: share.max_rendering,
-            paused,
-            counts: counts.into(),
-        }
+    fn from(Tenant { id, limits, effective, paused, counts }: Tenant) -> Self {
+        Self { tenant: id.as_str().to_owned(), limits, effective, paused, counts: counts.into() }
     }
 }
 
@@ -75,25 +69,64 @@ pub(super) async fn get(
     Ok(Json(tenant.ok_or(ApiError::NotFound("tenant"))?.into()))
 }
 
-/// What a tenant gets. What is absent is set to its default.
+/// What a tenant gets. What is absent is the default of the configuration from now on.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schema(as = TenantSettings)]
 pub(crate) struct Settings {
-    /// From 1 to 1,000; 1 by default. One of weight 2 is served twice as often as one of weight 1 while both wait.
+    /// From 1 to 1,000. One of weight 2 is served twice as often as one of weight 1 while both wait.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) weight: Option<u32>,
-    /// Renders of it at once, at most; 0 lets none start. By default, as many as the workers take.
+    /// Renders of it at once, at most; 0 lets none start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) max_concurrency: Option<u32>,
+    /// Renders of it that wait, at most; 0 takes none on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_queued: Option<u32>,
+    /// Renders of it that are accepted in a minute, at most; 0 takes none on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) submits_per_minute: Option<u32>,
+    /// The largest body of a request, in bytes; at least 1,024.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_body: Option<u64>,
+    /// The longest that one attempt may take, in seconds; at least 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_render_seconds: Option<u32>,
     /// Whether nothing more of it starts; false by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) paused: Option<bool>,
 }
 
+impl Settings {
+    pub(crate) fn new(limits: Limits, paused: bool) -> Self {
+        let Limits { weight, max_concurrency, max_queued, submits_per_minute, max_body, max_render_seconds } =
+            limits;
+        Self {
+            weight,
+            max_concurrency,
+            max_queued,
+            submits_per_minute,
+            max_body,
+            max_render_seconds,
+            paused: Some(paused),
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            weight: self.weight,
+            max_concurrency: self.max_concurrency,
+            max_queued: self.max_queued,
+            submits_per_minute: self.submits_per_minute,
+            max_body: self.max_body,
+            max_render_seconds: self.max_render_seconds,
+        }
+    }
+}
+
 /// Say what a tenant gets
 ///
-/// Also before anything of it was seen. What is being rendered goes on, whatever it gets from now on.
+/// Also before anything of it was seen. It holds at once; what waits or is being rendered beyond it goes on.
 #[utoipa::path(
     put, path = "/v1/tenants/{tenant}", tag = "queue", security(("token" = [])),
     params(("tenant" = String, Path, description = "Its name, percent-encoded")), request_body = Settings,
@@ -107,24 +140,19 @@ pub(super) async fn put(
 ) -> Result<Json<TenantView>, ApiError> {
     caller.need(Scope::Admin)?;
     let settings: Settings = body.fields()?.into_typed()?;
-    let weight = settings.weight.unwrap_or(Share::default().weight);
+    let limits = settings.limits();
     let mut errors: Vec<_> = check_name("/tenant", &name).into_iter().collect();
-    if !(1..=Share::MAX_WEIGHT).contains(&weight) {
-        errors.push(FieldError::new(
-            "/weight",
-            format!("is {weight}, and must be from 1 to {}", Share::MAX_WEIGHT),
-        ));
-    }
+    errors.extend(limits.check());
     if !errors.is_empty() {
         return Err(ApiError::Invalid(errors));
     }
     let id = TenantId::new(name);
     let paused = settings.paused.unwrap_or(false);
-    // The pause comes first, and its end last: nothing starts on the share of before.
+    // The pause comes first, and its end last: nothing starts on the limits of before.
     if paused {
         api.queue.pause(Pausable::Tenant(id.clone())).await?;
     }
-    let tenant = api.queue.share(&id, Share { weight, max_rendering: settings.max_concurrency }).await?;
+    let tenant = api.queue.limit(&id, limits).await?;
     if !paused {
         api.queue.resume(Pausable::Tenant(id)).await?;
     }

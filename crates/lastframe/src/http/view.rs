@@ -49,7 +49,7 @@ pub(crate) struct RenderView {
     /// When it should be done, at the pace so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) eta_at: Option<Timestamp>,
-    /// Where to fetch the file.
+    /// Where to fetch the file, until it is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) output_file: Option<String>,
     /// Bytes.
@@ -102,6 +102,9 @@ pub(crate) struct OutputView {
     /// Seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) duration_in_seconds: Option<f64>,
+    /// When the file was deleted, as `deleteAfter` asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) deleted_at: Option<Timestamp>,
 }
 
 /// The answer to a submit.
@@ -133,8 +136,8 @@ impl RenderView {
     /// The render as it is at `now`, with links under `public_url`.
     pub(crate) fn new(render: Render, now: Timestamp, public_url: &str) -> Self {
         let progress = render.progress.filter(|_| render.status == Status::Rendering);
-        let output_file =
-            render.output.as_ref().map(|_| format!("{public_url}/v1/renders/{}/output", render.id));
+        let there = render.output.as_ref().filter(|output| output.deleted_at().is_none());
+        let output_file = there.map(|_| format!("{public_url}/v1/renders/{}/output", render.id));
         Self {
             render_id: render.id,
             status: render.status,
@@ -200,6 +203,7 @@ impl RenderView {
 impl From<Output> for OutputView {
     fn from(output: Output) -> Self {
         Self {
+            deleted_at: output.deleted_at(),
             content_type: output.content_type,
             sha256: output.sha256,
             frame_count: output.frame_count,

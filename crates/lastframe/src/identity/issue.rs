@@ -1,5 +1,7 @@
 //! The built-in issuer: people sign in with a password and get tokens.
 
+use std::time::Duration;
+
 use jiff::SignedDuration;
 use lastframe_core::TenantId;
 use lastframe_core::accounts::{AddUserError, Renewal, Scopes, Session, User};
@@ -29,6 +31,9 @@ pub(crate) enum SignInError {
     /// The password is not that of anybody of that address, who is not disabled; or the refresh token is used up.
     #[error("this does not let you in")]
     Wrong,
+    /// Passwords were tried for that address too often. How long until the next may be.
+    #[error("too many attempts to sign in")]
+    TooMany(Duration),
     /// Something failed.
     #[error(transparent)]
     Failed(#[from] anyhow::Error),
@@ -84,21 +89,25 @@ impl Identity {
     /// Gives somebody another password, and ends their sessions. Whether there is somebody of that address.
     pub(crate) async fn set_password(&self, email: &str, password: String) -> anyhow::Result<bool> {
         let phc = password::hash(password).await?;
-        let found = self.accounts.set_password(&normal(email), phc).await?;
-        self.forget();
-        Ok(found)
+        Ok(self.accounts.set_password(&normal(email), phc).await?)
     }
 
     /// Starts a session.
     pub(crate) async fn sign_in(&self, email: &str, password: String) -> Result<Tokens, SignInError> {
-        let found = self.accounts.user_by_email(&normal(email)).await?;
+        let address = normal(email);
+        self.attempts.begin(&address).map_err(SignInError::TooMany)?;
+        let found = self.accounts.user_by_email(&address).await?;
         let (user, phc) = found.unzip();
-        let right = password::verify(password, phc).await?;
-        let user = user.filter(|user| right && !user.disabled).ok_or(SignInError::Wrong)?;
+        let right = password::verify(password, phc.clone()).await?;
+        let (Some(user), Some(phc), true) = (user, phc, right) else { return Err(SignInError::Wrong) };
         let secret = Secret::new(secret::REFRESH, None)?;
         let expires_at = self.clock.now() + self.config.refresh_lifetime;
         let session = Session { id: secret.id, user: user.id.clone(), expires_at };
-        self.accounts.start_session(session, secret.hash).await?;
+        // Nobody may have been disabled, and no password changed, while that password was looked at.
+        if !self.accounts.start_session(session, secret.hash, phc).await? {
+            return Err(SignInError::Wrong);
+        }
+        self.attempts.succeeded(&address);
         Ok(self.tokens(&user, secret.text)?)
     }
 

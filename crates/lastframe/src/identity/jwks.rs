@@ -1,98 +1,84 @@
 //! The public keys of an issuer: those of a foreign one are fetched, kept, and fetched again when they may have changed.
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, JwkSet, PublicKeyUse};
+use jsonwebtoken::jwk::{
+    AlgorithmParameters as Parameters, EllipticCurve, Jwk, JwkSet, KeyOperations, PublicKeyUse,
+};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use lastframe_core::Clock;
+use reqwest::redirect::Policy;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::Mutex;
 use url::Url;
 
 /// Keys are fetched again when they are older.
 const FRESH: Duration = Duration::from_secs(10 * 60);
+/// Keys that are older are not taken at their word: who comes waits for what the issuer says now.
+const STALE: Duration = Duration::from_secs(60 * 60);
 /// The least time between two fetches, so that tokens with invented key ids cost the issuer nothing.
 const LEAST_BETWEEN: Duration = Duration::from_secs(30);
 /// How long an issuer may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The longest answer that is read, in bytes.
 const LONGEST: usize = 1 << 20;
+/// The shortest modulus of an RSA key, in bytes (RFC 7518, section 3.3).
+const SHORTEST_RSA: usize = 256;
 
-/// Public keys, by their ids.
+/// Public keys.
 #[derive(Default)]
-pub(super) struct Keys {
-    named: HashMap<String, Key>,
-    /// Those that their issuer gave no id.
-    nameless: Vec<Key>,
-}
+pub(super) struct Keys(Vec<Key>);
 
 struct Key {
+    /// What tokens call it, if its issuer gave it a name.
+    id: Option<String>,
     key: DecodingKey,
-    /// The only algorithm it is for, if its issuer says so.
-    algorithm: Option<Algorithm>,
+    /// What it can verify.
+    algorithms: &'static [Algorithm],
+    /// The only one that it is for, if its issuer says so.
+    only: Option<Algorithm>,
 }
 
 impl Keys {
     pub(super) fn new(set: &JwkSet) -> Self {
-        let mut keys = Self::default();
-        for jwk in &set.keys {
-            let Some(key) = Key::new(jwk) else { continue };
-            match &jwk.common.key_id {
-                Some(id) => drop(keys.named.insert(id.clone(), key)),
-                None => keys.nameless.push(key),
-            }
-        }
-        keys
+        Self(set.keys.iter().filter_map(Key::new).collect())
     }
 
-    /// The key for a token that names `kid`, or none, and is signed by `algorithm`.
+    /// The key for a token that names `kid`, or none, and is signed by `algorithm`. None where there is a choice.
     pub(super) fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<DecodingKey> {
-        let key = match kid {
-            Some(kid) => self.named.get(kid)?,
-            // Only where there is no choice.
-            None => match (self.nameless.as_slice(), self.named.len()) {
-                ([key], 0) => key,
-                ([], 1) => self.named.values().next()?,
-                _ => return None,
-            },
-        };
-        let fits =
-            key.key.family() == family(algorithm) && key.algorithm.is_none_or(|only| only == algorithm);
-        fits.then(|| key.key.clone())
-    }
-
-    fn is_empty(&self) -> bool {
-        self.named.is_empty() && self.nameless.is_empty()
+        let named = |key: &&Key| kid.is_none_or(|kid| key.id.as_deref() == Some(kid));
+        let mut fitting = self.0.iter().filter(|key| key.is_for(algorithm)).filter(named);
+        let key = fitting.next()?;
+        fitting.next().is_none().then(|| key.key.clone())
     }
 }
 
 impl Key {
-    /// None of a key that is secret, or not for signatures, or of a kind we do not know.
+    /// None of a key that is secret, weak, not for verifying, or of a kind we do not know.
     fn new(jwk: &Jwk) -> Option<Self> {
-        let for_signatures =
-            jwk.common.public_key_use.as_ref().is_none_or(|usage| *usage == PublicKeyUse::Signature);
-        if matches!(jwk.algorithm, AlgorithmParameters::OctetKey(_)) || !for_signatures {
-            return None;
-        }
-        let algorithm = match jwk.common.key_algorithm {
+        let verifies =
+            jwk.common.public_key_use.as_ref().is_none_or(|usage| *usage == PublicKeyUse::Signature)
+                && jwk.common.key_operations.as_ref().is_none_or(|all| all.contains(&KeyOperations::Verify));
+        // A curve has one algorithm. With another one its points would be read as those of another curve.
+        let algorithms: &[Algorithm] = match &jwk.algorithm {
+            Parameters::RSA(key) if key.n.len() * 3 / 4 >= SHORTEST_RSA => AlgorithmFamily::Rsa.algorithms(),
+            Parameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => &[Algorithm::ES256],
+            Parameters::EllipticCurve(key) if key.curve == EllipticCurve::P384 => &[Algorithm::ES384],
+            Parameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => &[Algorithm::EdDSA],
+            _ => return None,
+        };
+        let only = match jwk.common.key_algorithm {
             Some(algorithm) => Some(algorithm.to_string().parse().ok()?),
             None => None,
         };
-        Some(Self { key: DecodingKey::from_jwk(jwk).ok()?, algorithm })
+        let key = DecodingKey::from_jwk(jwk).ok()?;
+        verifies.then(|| Self { id: jwk.common.key_id.clone(), key, algorithms, only })
     }
-}
 
-fn family(algorithm: Algorithm) -> AlgorithmFamily {
-    use Algorithm as A;
-    match algorithm {
-        A::ES256 | A::ES384 => AlgorithmFamily::Ec,
-        A::EdDSA => AlgorithmFamily::Ed,
-        A::RS256 | A::RS384 | A::RS512 | A::PS256 | A::PS384 | A::PS512 => AlgorithmFamily::Rsa,
-        _ => AlgorithmFamily::Hmac,
+    fn is_for(&self, algorithm: Algorithm) -> bool {
+        self.algorithms.contains(&algorithm) && self.only.is_none_or(|only| only == algorithm)
     }
 }
 
@@ -108,24 +94,37 @@ pub(super) struct Fetched {
     jwks: Option<Url>,
     http: reqwest::Client,
     clock: Arc<dyn Clock>,
-    keys: RwLock<Arc<Keys>>,
+    /// None until it has told them.
+    keys: RwLock<Option<Keys>>,
     times: Mutex<Times>,
+    /// Whoever has it fetches.
+    turn: tokio::sync::Mutex<()>,
 }
 
 /// On the monotonic clock.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Times {
     tried: Option<Duration>,
     fetched: Option<Duration>,
 }
 
+/// What issuers are asked with.
+pub(super) fn http() -> anyhow::Result<reqwest::Client> {
+    // What is asked of an https:// URL must not be answered by whatever it points to.
+    crate::client::http().redirect(Policy::none()).build().context("cannot set up HTTP")
+}
+
 impl Fetched {
     pub(super) fn new(issuer: Url, jwks: Option<Url>, http: reqwest::Client, clock: Arc<dyn Clock>) -> Self {
-        Self { issuer, jwks, http, clock, keys: RwLock::default(), times: Mutex::default() }
-    }
-
-    fn keys(&self) -> Arc<Keys> {
-        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+        Self {
+            issuer,
+            jwks,
+            http,
+            clock,
+            keys: RwLock::default(),
+            times: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+        }
     }
 
     /// The key for such a token; none when the issuer has no such key.
@@ -137,48 +136,62 @@ impl Fetched {
         kid: Option<&str>,
         algorithm: Algorithm,
     ) -> Result<Option<DecodingKey>, Unreachable> {
-        if let Some(key) = self.keys().find(kid, algorithm) {
-            // Behind the caller's back: whether the issuer answers is no matter to who has a key that is known.
-            if let Ok(times) = self.times.try_lock()
-                && self.is_due(&times)
-            {
-                drop(times);
-                let this = Arc::clone(self);
-                tokio::spawn(async move { this.refresh(FRESH).await });
-            }
-            return Ok(Some(key));
+        let known = self.known(kid, algorithm);
+        let is_known = matches!(known, Ok(Some(_)));
+        if is_known && !self.is_older(FRESH) {
+            return known;
         }
-        self.refresh(Duration::ZERO).await;
-        let keys = self.keys();
-        if keys.is_empty() { Err(Unreachable) } else { Ok(keys.find(kid, algorithm)) }
+        let this = Arc::clone(self);
+        let age = if is_known { FRESH } else { Duration::ZERO };
+        // A task of its own: who hangs up must not end the fetch that others wait for.
+        let refresh = tokio::spawn(async move { this.refresh(age).await });
+        // Behind the caller's back: whether the issuer answers is no matter to who has a key that is known.
+        if is_known && !self.is_older(STALE) {
+            return known;
+        }
+        if let Err(error) = refresh.await {
+            tracing::error!(%error, "fetching the keys of an issuer panicked");
+        }
+        self.known(kid, algorithm)
     }
 
-    fn is_due(&self, times: &Times) -> bool {
-        let now = self.clock.monotonic();
-        times.fetched.is_none_or(|at| now.saturating_sub(at) >= FRESH) && self.may_try(times)
+    fn known(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<Option<DecodingKey>, Unreachable> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(keys.as_ref().ok_or(Unreachable)?.find(kid, algorithm))
     }
 
-    fn may_try(&self, times: &Times) -> bool {
-        let now = self.clock.monotonic();
-        times.tried.is_none_or(|at| now.saturating_sub(at) >= LEAST_BETWEEN)
+    fn times(&self) -> std::sync::MutexGuard<'_, Times> {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether that much time has passed since then.
+    fn has_passed(&self, time: Duration, since: Option<Duration>) -> bool {
+        since.is_none_or(|since| self.clock.monotonic().saturating_sub(since) >= time)
+    }
+
+    fn is_older(&self, age: Duration) -> bool {
+        self.has_passed(age, self.times().fetched)
     }
 
     /// Fetches the keys, if those that are there have that age and the last try was not just now. Keys that are known
     /// stay when it fails. Who comes while somebody fetches waits for what comes of that.
     async fn refresh(&self, age: Duration) {
-        let mut times = self.times.lock().await;
-        let old = times.fetched.is_none_or(|at| self.clock.monotonic().saturating_sub(at) >= age);
-        if !old || !self.may_try(&times) {
+        let _turn = self.turn.lock().await;
+        if !self.is_older(age) || !self.has_passed(LEAST_BETWEEN, self.times().tried) {
             return;
         }
-        times.tried = Some(self.clock.monotonic());
+        let now = self.clock.monotonic();
+        self.times().tried = Some(now);
+        let issuer = self.issuer.as_str();
         match self.fetch().await {
             Ok(keys) => {
-                times.fetched = times.tried;
-                *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+                if keys.0.is_empty() {
+                    tracing::warn!(issuer, "an issuer has no key that can be used");
+                }
+                *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Some(keys);
+                self.times().fetched = Some(now);
             }
             Err(error) => {
-                let issuer = self.issuer.as_str();
                 tracing::warn!(issuer, error = format!("{error:#}"), "cannot fetch the keys of an issuer");
             }
         }
@@ -192,9 +205,7 @@ impl Fetched {
         let set: RawSet = self.get(jwks).await?;
         // One by one: a key of a kind we do not know must not hide the others.
         let keys = set.keys.into_iter().filter_map(|key| serde_json::from_value(key).ok()).collect();
-        let keys = Keys::new(&JwkSet { keys });
-        anyhow::ensure!(!keys.is_empty(), "none of its keys can be used");
-        Ok(keys)
+        Ok(Keys::new(&JwkSet { keys }))
     }
 
     async fn discover(&self) -> anyhow::Result<Url> {
@@ -207,13 +218,16 @@ impl Fetched {
             document.issuer
         );
         check_url(&document.jwks_uri)?;
+        let elsewhere = self.issuer.scheme() == "https" && document.jwks_uri.scheme() != "https";
+        anyhow::ensure!(!elsewhere, "{} must begin with https://", document.jwks_uri);
         Ok(document.jwks_uri)
     }
 
     async fn get<T: DeserializeOwned>(&self, url: Url) -> anyhow::Result<T> {
         let asked = url.to_string();
         let fetched = async {
-            let mut answer = self.http.get(url).send().await?.error_for_status()?;
+            let mut answer = self.http.get(url).send().await?;
+            anyhow::ensure!(answer.status() == reqwest::StatusCode::OK, "it answers {}", answer.status());
             let mut body = Vec::new();
             while let Some(chunk) = answer.chunk().await? {
                 body.extend_from_slice(&chunk);

@@ -1,26 +1,30 @@
 //! Who is asking. Tokens are of three kinds: JSON Web Tokens of the built-in issuer, those of foreign issuers that the
-//! configuration names, and the long-lived ones of programs. [`Identity::verify`] takes them all.
+//! configuration names, and the long-lived ones of programs. `Identity::verify` takes them all.
 
+mod attempts;
 mod issue;
 mod jwks;
 mod keys;
+mod known;
 mod password;
 mod secret;
+#[cfg(test)]
+mod tests;
 mod verify;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use anyhow::Context as _;
 use jiff::Timestamp;
 use jsonwebtoken::Algorithm;
 use jsonwebtoken::jwk::JwkSet;
-use lastframe_core::accounts::{Accounts, ApiToken, Scopes};
+use lastframe_core::accounts::{Accounts, ApiToken, Scopes, User};
 use lastframe_core::ports::QueueError;
 use lastframe_core::{Clock, Scope, TenantId};
 use sha2::{Digest as _, Sha256};
 
+use self::attempts::Attempts;
 use self::keys::SigningKeys;
+use self::known::Known;
 use self::secret::Secret;
 use self::verify::{Issuer, Reject, Rules, Source, TenantRule, Unverified};
 use crate::config::{IdentityConfig, IssuerConfig, TenantSource};
@@ -40,8 +44,10 @@ pub(crate) const DEFAULT_TENANT: &str = "default";
 pub(crate) struct Caller {
     /// Whose renders these are.
     pub(crate) tenant: TenantId,
-    /// Who it is, for the audit log: `user:ana@example.com`, `token:ci (0011223344556677)`, `https://issuer#sub`.
+    /// Who it is, for the audit log: `user:ana@example.com`, `token:ci`, `https://issuer#sub`.
     pub(crate) subject: String,
+    /// The id of the token, of a program's.
+    pub(crate) token: Option<String>,
     /// What they may do.
     pub(crate) scopes: Scopes,
 }
@@ -68,22 +74,12 @@ pub(crate) struct Identity {
     own: Issuer,
     foreign: Vec<Issuer>,
     config: IdentityConfig,
-    known: Mutex<Known>,
+    known: Arc<Known>,
+    attempts: Attempts,
 }
 
-/// Tokens that were found good, by their SHA-256: a client sends the same one with every request, and checking a
-/// signature takes longer than queueing a render.
-#[derive(Default)]
-struct Known {
-    /// Counts how often all were forgotten: what was found good before a revocation must not be remembered after it.
-    generation: u64,
-    callers: HashMap<[u8; 32], (Caller, i64)>,
-}
-
-/// Tokens that are remembered; with more, all are forgotten and found good again.
-const MOST_KNOWN: usize = 10_000;
-/// Seconds until a token that is remembered is looked at again: keys of foreign issuers may have changed.
-const KNOWN_FOR: i64 = 5 * 60;
+/// The longest token, in bytes. Those of large providers have some three thousand.
+const LONGEST: usize = 16 << 10;
 
 impl std::fmt::Debug for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -110,9 +106,11 @@ impl Identity {
             scopes: Scopes::ALL,
         };
         let own = Issuer { rules, keys: Source::Own(Arc::clone(&keys)) };
-        let http = crate::client::http().build().context("cannot set up HTTP")?;
+        let http = jwks::http()?;
         let foreign = config.issuers.iter().map(|issuer| foreign(issuer, &http, &clock)).collect();
-        let identity = Self { accounts, clock, keys, own, foreign, config, known: Mutex::default() };
+        let attempts = Attempts::new(Arc::clone(&clock));
+        let known = Arc::default();
+        let identity = Self { accounts, clock, keys, own, foreign, config, known, attempts };
         let token = data.secret(ADMIN_TOKEN, || Ok(String::new()))?;
         if identity.verify(token.trim()).await.is_err() {
             let usual = NewToken {
@@ -129,23 +127,17 @@ impl Identity {
 
     /// Who the token speaks for now.
     pub(crate) async fn verify(&self, token: &str) -> Result<Caller, Refused> {
-        let now = self.clock.now().as_second();
+        if token.len() > LONGEST {
+            return Err(Refused::Token);
+        }
+        let (now, monotonic) = (self.clock.now().as_second(), self.clock.monotonic());
         let hash = Sha256::digest(token).into();
-        let generation = {
-            let known = self.known();
-            match known.callers.get(&hash) {
-                Some((caller, until)) if now < *until => return Ok(caller.clone()),
-                _ => known.generation,
-            }
+        let generation = match self.known.find(&hash, now, monotonic) {
+            Ok(caller) => return Ok(caller),
+            Err(generation) => generation,
         };
         let (caller, expires) = self.examine(token, now).await?;
-        let mut known = self.known();
-        if known.generation == generation {
-            if known.callers.len() >= MOST_KNOWN {
-                known.callers.clear();
-            }
-            known.callers.insert(hash, (caller.clone(), expires.min(now + KNOWN_FOR)));
-        }
+        self.known.remember(hash, generation, caller.clone(), expires, monotonic);
         Ok(caller)
     }
 
@@ -182,27 +174,49 @@ impl Identity {
         let verify::Verified { tenant, subject, scopes, expires } = verified;
         if matches!(issuer.keys, Source::Foreign(_)) {
             let subject = format!("{}#{subject}", issuer.rules.issuer);
-            return Ok(Ok((Caller { tenant, subject, scopes }, expires)));
+            return Ok(Ok((Caller { tenant, subject, token: None, scopes }, expires)));
         }
         // What a person may do is what is true now, not when they signed in.
         let user = self.accounts.user(&subject).await?.filter(|user| !user.disabled);
         let caller = user.map(|user| Caller {
             subject: format!("user:{}", user.email),
+            token: None,
             tenant: user.tenant,
             scopes: user.scopes,
         });
         Ok(caller.map(|caller| (caller, expires)).ok_or(Reject::Bad("its user is not there any more")))
     }
 
-    /// What was remembered of tokens is true no more.
-    pub(crate) fn forget(&self) {
-        let mut known = self.known();
-        known.generation += 1;
-        known.callers.clear();
+    /// Ends the token of a program. None when there is no such token.
+    pub(crate) async fn revoke_token(&self, id: String) -> anyhow::Result<Option<ApiToken>> {
+        let accounts = Arc::clone(&self.accounts);
+        self.change(async move { accounts.revoke_token(&id).await }).await
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Changes what a person may do, or whether they may do anything. None when there is nobody of that address.
+    pub(crate) async fn change_user(
+        &self,
+        email: &str,
+        scopes: Option<Scopes>,
+        disabled: Option<bool>,
+    ) -> anyhow::Result<Option<User>> {
+        let (accounts, email) = (Arc::clone(&self.accounts), normal(email));
+        self.change(async move { accounts.change_user(&email, scopes, disabled).await }).await
+    }
+
+    /// Makes a change after which tokens may be good no more, and forgets what was remembered of them. A task of its
+    /// own: whoever asked for it may hang up when the change is made and nothing is forgotten.
+    async fn change<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = Result<T, QueueError>> + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let known = Arc::clone(&self.known);
+        let change = tokio::spawn(async move {
+            let changed = change.await;
+            known.forget();
+            changed
+        });
+        Ok(change.await??)
     }
 
     /// Makes a token for a program. Its text is told this once.
@@ -229,9 +243,14 @@ impl Identity {
     /// Signs with a new key from now on; see [`SigningKeys::rotate`].
     pub(crate) fn rotate(&self, distrust: bool) -> anyhow::Result<Vec<String>> {
         let keys = self.keys.rotate(distrust)?;
-        self.forget();
+        self.known.forget();
         Ok(keys)
     }
+}
+
+/// Whether text could be a token. Nothing of it is believed.
+pub(crate) fn could_be(text: &str) -> bool {
+    secret::read(secret::API, text).is_some() || Unverified::read(text).is_ok()
 }
 
 /// A token of a program that is to be made.
@@ -247,8 +266,8 @@ fn good_token(token: ApiToken, now: i64) -> Result<(Caller, i64), Refused> {
     if token.revoked_at.is_some() || expires <= now {
         return Err(Refused::Token);
     }
-    let subject = format!("token:{} ({})", token.name, token.id);
-    Ok((Caller { tenant: token.tenant, subject, scopes: token.scopes }, expires))
+    let subject = format!("token:{}", token.name);
+    Ok((Caller { tenant: token.tenant, subject, token: Some(token.id), scopes: token.scopes }, expires))
 }
 
 fn foreign(config: &IssuerConfig, http: &reqwest::Client, clock: &Arc<dyn Clock>) -> Issuer {

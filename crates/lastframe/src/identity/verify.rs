@@ -1,12 +1,14 @@
 //! What a JSON Web Token must be to be good here, whoever has issued it.
 
+use std::fmt;
 use std::sync::Arc;
 
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
 use lastframe_core::accounts::Scopes;
 use lastframe_core::request::check_name;
 use lastframe_core::{Scope, TenantId};
-use serde::Deserialize;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::jwks::{Fetched, Unreachable};
@@ -14,8 +16,6 @@ use super::keys::SigningKeys;
 
 /// Seconds by which the clocks of issuer and server may differ.
 const SKEW: f64 = 60.0;
-/// The longest token, in bytes. Those of large providers have some three thousand.
-const LONGEST: usize = 16 << 10;
 /// What a token may say it is (`typ`). Tokens for logging out, for proofs and for refreshing say something else.
 const TYPES: [&str; 3] = ["jwt", "at+jwt", "application/at+jwt"];
 
@@ -96,9 +96,6 @@ impl<'a> Unverified<'a> {
         struct Peek {
             iss: String,
         }
-        if text.len() > LONGEST {
-            return Err(Reject::Bad("it is too long"));
-        }
         let header =
             jsonwebtoken::decode_header(text).map_err(|_| Reject::Bad("its header cannot be read"))?;
         if header.crit.is_some() {
@@ -135,12 +132,12 @@ impl<'a> Unverified<'a> {
             Source::Foreign(keys) => keys.find(kid, algorithm).await?,
         };
         let key = key.ok_or(Reject::Bad("its key is not one of its issuer's"))?;
-        rules.check(&signed(self.text, &key, algorithm)?, now)
+        rules.check(&signed(self.text, &key, algorithm)?.0, now)
     }
 }
 
 /// The claims of a token whose signature is good.
-fn signed(text: &str, key: &DecodingKey, algorithm: Algorithm) -> Result<Map<String, Value>, Reject> {
+fn signed(text: &str, key: &DecodingKey, algorithm: Algorithm) -> Result<Claims, Reject> {
     let mut validation = Validation::new(algorithm);
     // Claims are checked below: the library would ask the system's clock, and knows no `client_id`.
     validation.validate_exp = false;
@@ -149,6 +146,35 @@ fn signed(text: &str, key: &DecodingKey, algorithm: Algorithm) -> Result<Map<Str
     match jsonwebtoken::decode(text, key, &validation) {
         Ok(token) => Ok(token.claims),
         Err(_) => Err(Reject::Bad("its signature is wrong")),
+    }
+}
+
+/// What a token says, each thing once: of two that say otherwise another reader may believe the other.
+struct Claims(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Claims {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Once;
+
+        impl<'de> Visitor<'de> for Once {
+            type Value = Claims;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("claims")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Claims, A::Error> {
+                let mut claims = Map::new();
+                while let Some((name, value)) = map.next_entry()? {
+                    if claims.insert(name, value).is_some() {
+                        return Err(A::Error::custom("a claim is made twice"));
+                    }
+                }
+                Ok(Claims(claims))
+            }
+        }
+
+        deserializer.deserialize_map(Once)
     }
 }
 
@@ -162,7 +188,8 @@ impl Rules {
             return Err(Reject::Bad("it is for somebody else"));
         }
         let expires = self.check_time(claims, now)?;
-        let subject = text("sub").filter(|subject| !subject.is_empty());
+        // It is told to people and to logs; OpenID Connect allows 255 characters.
+        let subject = text("sub").filter(|subject| check_name("", subject).is_none());
         let subject = subject.ok_or(Reject::Bad("it does not say who it is for"))?.to_owned();
         Ok(Verified { tenant: self.tenant.of(claims)?, subject, scopes: self.scopes_of(claims), expires })
     }
@@ -238,8 +265,22 @@ impl TenantRule {
             Some(Value::Array(all)) if all.len() == 1 => all.first(),
             value => value,
         };
-        let tenant = value.and_then(Value::as_str).map(|value| format!("{prefix}{value}"));
+        let value = value.and_then(Value::as_str).filter(|value| !value.is_empty());
+        let tenant = value.map(|value| format!("{prefix}{value}"));
         let tenant = tenant.filter(|tenant| check_name("", tenant).is_none());
         tenant.map(TenantId::new).ok_or(Reject::Bad("it does not say whose it is"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_that_is_made_twice_is_not_believed() {
+        assert!(serde_json::from_str::<Claims>(r#"{"org": "a", "sub": "b"}"#).is_ok());
+        assert!(serde_json::from_str::<Claims>(r#"{"org": "a", "org": "b"}"#).is_err());
+        assert!(serde_json::from_str::<Claims>(r#"{"org": "a", "\u006frg": "a"}"#).is_err());
+        assert!(serde_json::from_str::<Claims>("[]").is_err());
     }
 }

@@ -285,6 +285,8 @@ async fn the_description_of_the_api_names_every_route() {
         "/v1/renders/{id}/events",
         "/v1/renders/{id}/log",
         "/v1/renders/{id}/output",
+        "/v1/renders/{id}/links",
+        "/o/{id}",
         "/v1/stills",
         "/enqueue",
         "/dev/enqueue",
@@ -300,6 +302,11 @@ async fn the_description_of_the_api_names_every_route() {
         "/v1/sites",
         "/v1/sites/{name}",
         "/v1/sites/{name}/versions",
+        "/v1/encryption",
+        "/v1/encryption/rotate",
+        "/v1/audit",
+        "/v1/sites/{name}/versions/{version}",
+        "/v1/sites/{name}/current",
         "/healthz",
         "/readyz",
     ] {
@@ -307,8 +314,16 @@ async fn the_description_of_the_api_names_every_route() {
     }
     let submit = &described["paths"]["/v1/renders"]["post"];
     let answers: Vec<_> = submit["responses"].as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(answers, ["200", "202", "4XX", "5XX"]);
+    assert_eq!(answers, ["200", "202", "429", "4XX", "5XX"]);
+    let limited = &submit["responses"]["429"];
+    assert!(limited["headers"]["Retry-After"].is_object(), "{limited}");
+    assert_eq!(
+        limited["content"]["application/problem+json"]["schema"]["$ref"],
+        "#/components/schemas/Problem"
+    );
     assert_eq!(submit["parameters"][0]["name"], "Idempotency-Key");
+    let states = &described["components"]["schemas"]["Status"]["enum"];
+    assert_eq!(states, &json!(["queued", "rendering", "succeeded", "failed", "cancelled"]));
     let fields = &described["components"]["schemas"]["RenderRequest"]["properties"];
     assert!(fields["inputProps"].is_object() && fields["queue"].is_object(), "{fields}");
 }

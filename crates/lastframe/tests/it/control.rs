@@ -176,6 +176,9 @@ async fn a_tenant_gets_what_was_put_and_defaults_for_the_rest() {
         (json!({"weight": 1_001}), "/weight"),
         (json!({"weight": "high"}), "/weight"),
         (json!({"maxConcurrency": -1}), "/maxConcurrency"),
+        (json!({"maxQueued": 0.5}), "/maxQueued"),
+        (json!({"maxBody": 1_023}), "/maxBody"),
+        (json!({"maxRenderSeconds": 0}), "/maxRenderSeconds"),
         (json!({"wait": 1}), "/wait"),
         (json!([]), ""),
     ] {
@@ -186,17 +189,19 @@ async fn a_tenant_gets_what_was_put_and_defaults_for_the_rest() {
     let settings = json!({"weight": 3, "maxConcurrency": 2, "paused": true});
     let (status, tenant) = put(&server, "/v1/tenants/acme", settings).await;
     let none = json!({"queued": 0, "rendering": 0, "succeeded": 0, "failed": 0, "cancelled": 0});
-    let expected =
-        json!({"tenant": "acme", "weight": 3, "maxConcurrency": 2, "paused": true, "counts": none});
+    let expected = json!({"tenant": "acme", "weight": 3, "maxConcurrency": 2, "effective": {"weight": 3, "maxConcurrency": 2},
+            "paused": true, "counts": none});
     assert_eq!((status, &tenant), (200, &expected));
     assert_eq!(get(&server, "/v1/tenants/acme").await, expected);
     assert_eq!(get(&server, "/v1/tenants").await, json!({"tenants": [expected]}));
 
-    let set = run(&server, &["tenant", "set", "acme", "--max-concurrency", "none", "--resume"]);
-    assert!(set.1.contains("weight 3, no limit:"), "{set:?}");
-    let expected = json!({"tenant": "acme", "weight": 3, "paused": false, "counts": none});
+    let set = run(&server, &["tenant", "set", "acme", "--unset", "max-concurrency", "--resume"]);
+    assert!(set.1.contains("weight 3*:"), "{set:?}");
+    let expected =
+        json!({"tenant": "acme", "weight": 3, "effective": {"weight": 3}, "paused": false, "counts": none});
     assert_eq!(get(&server, "/v1/tenants/acme").await, expected);
-    assert_eq!(put(&server, "/v1/tenants/acme", json!({})).await.1["weight"], 1);
+    let expected = json!({"tenant": "acme", "effective": {"weight": 1}, "paused": false, "counts": none});
+    assert_eq!(put(&server, "/v1/tenants/acme", json!({})).await.1, expected);
     assert!(run(&server, &["tenant", "list"]).1.starts_with("acme "));
     assert_eq!(run(&server, &["tenant", "set", "acme", "--weight", "0"]).0, 3);
 }

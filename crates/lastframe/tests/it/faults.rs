@@ -57,7 +57,7 @@ async fn a_killed_supervisor_leaves_nothing_running() {
     let id = server.submit("slow", slow()).await;
     server.under_way(&id).await;
     let before = server.sidecar_processes();
-    send_signal("KILL", server.sidecar_process("supervise", "no such text"));
+    send_signal("KILL", server.sidecar_process("supervise ", "no such text"));
     server.succeeded(&id).await;
     let cancelled = server.submit("slow", slow()).await;
     server.under_way(&cancelled).await;

@@ -80,6 +80,35 @@ async fn who_does_not_belong_is_told_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn passwords_for_an_address_are_tried_ten_times_whether_or_not_somebody_has_it() {
+    let server = Server::without_site("").await;
+    ana(&server).await;
+    let wrong = |email: &'static str| json!({"email": email, "password": "correct house"});
+    let limited = async |body: &Value| {
+        let answer = client().post(format!("{}/v1/token", server.url)).body(body.to_string()).send().await;
+        let answer = answer.unwrap();
+        let wait = answer.headers().get("retry-after").map(|wait| wait.to_str().unwrap().parse::<u32>());
+        let (status, wait) = (answer.status(), wait.unwrap().unwrap());
+        let problem: Value = answer.json().await.unwrap();
+        assert!(
+            status == 429 && problem["code"] == "too_many_attempts" && (1..=90).contains(&wait),
+            "{problem}"
+        );
+    };
+    for email in ["ana@example.com", "nobody@example.com"] {
+        for _ in 0..10 {
+            assert_eq!(sign_in(&server, wrong(email)).await.0, 401);
+        }
+        limited(&wrong(email)).await;
+    }
+    // However it is written; and guessing right does not help either.
+    limited(&json!({"email": " ANA@example.com", "password": "correct horse"})).await;
+    let new = json!({"email": "bob@example.com", "password": "correct horse"});
+    assert_eq!(server.post("/v1/users", &new).await.0, 201);
+    assert_eq!(sign_in(&server, new).await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn disabling_and_changing_somebody_takes_effect_at_once() {
     let server = Server::without_site("").await;
     let tokens = ana(&server).await;
@@ -234,6 +263,10 @@ async fn a_token_reaches_no_further_than_its_scope() {
         (Method::POST, "/v1/stills", "renders:write"),
         (Method::POST, "/enqueue", "renders:write"),
         (Method::POST, "/v1/redrive", "renders:write"),
+        (Method::GET, "/v1/sites/none/versions", "renders:read"),
+        (Method::POST, "/v1/sites/none/versions", "sites:write"),
+        (Method::PUT, "/v1/sites/none/current", "sites:write"),
+        (Method::DELETE, "/v1/sites/none/versions/v", "sites:write"),
         (Method::DELETE, "/v1/sites/none", "sites:write"),
         (Method::GET, "/v1/queue", "admin"),
         (Method::POST, "/v1/queue/pause", "admin"),

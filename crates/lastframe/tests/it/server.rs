@@ -50,13 +50,54 @@ impl Server {
 
     /// A server on a data folder that may have been used before.
     pub(crate) async fn on(data: tempfile::TempDir) -> Self {
+        Self::reached_by(data, client()).await
+    }
+
+    /// A server that a command starts on a data folder, as the process that the command begins with.
+    pub(crate) async fn started_by(command: Command, data: tempfile::TempDir) -> Self {
+        Self::begun(command, data, client()).await
+    }
+
+    /// The same, for a client that may trust what others do not.
+    pub(crate) async fn reached_by(data: tempfile::TempDir, http: reqwest::Client) -> Self {
+        let command = command(data.path());
+        Self::begun(command, data, http).await
+    }
+
+    /// A server that has Node and a browser, and no npm: what it renders with lies in its data folder already.
+    pub(crate) async fn without_npm(config: &str) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        std::fs::write(data.path().join("lastframe.toml"), config).unwrap();
+        let programs = data.path().join("programs");
+        std::fs::create_dir(&programs).unwrap();
+        for program in ["node", "chromium-headless-shell", "chromium", "google-chrome"] {
+            let path = std::env::var_os("PATH").unwrap();
+            let found =
+                std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.exists());
+            if let Some(found) = found {
+                std::os::unix::fs::symlink(found.canonicalize().unwrap(), programs.join(program)).unwrap();
+            }
+        }
+        let mut command = command(data.path());
+        command.env("PATH", &programs);
+        Self::started_by(command, data).await
+    }
+
+    /// Puts the Remotion of the test project where the server keeps its own.
+    pub(crate) fn give_renderer(&self) {
+        let prefix = self.data.path().join("renderers").join(REMOTION);
+        std::fs::create_dir_all(&prefix).unwrap();
+        std::os::unix::fs::symlink(project().join("node_modules"), prefix.join("node_modules")).unwrap();
+    }
+
+    async fn begun(mut command: Command, data: tempfile::TempDir, http: reqwest::Client) -> Self {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(data.path().join("server.log"))
             .unwrap();
-        let process = command(data.path()).stderr(log).stdout(Stdio::null()).spawn().unwrap();
-        let mut server = Self { process, data, url: String::new(), token: String::new(), http: client() };
+        let process = command.stderr(log).stdout(Stdio::null()).spawn().unwrap();
+        let mut server = Self { process, data, url: String::new(), token: String::new(), http };
         server.await_ready().await;
         server
     }
@@ -70,8 +111,9 @@ impl Server {
                 }
                 if let (Ok(url), Ok(token)) =
                     (std::fs::read_to_string(&address), std::fs::read_to_string(&token))
-                    && client()
-                        .get(format!("{url}/readyz"))
+                    && self
+                        .http
+                        .get(format!("{url}/healthz"))
                         .send()
                         .await
                         .is_ok_and(|answer| answer.status() == 200)
@@ -86,9 +128,16 @@ impl Server {
     }
 
     pub(crate) async fn add_site(&self, name: &str) {
+        self.add_site_of(&self.token, name).await;
+    }
+
+    /// Adds the test site to those of the tenant whose token this is.
+    pub(crate) async fn add_site_of(&self, token: &str, name: &str) {
         let renderer = project().join("node_modules/@remotion/renderer");
         let answer = self
-            .request(Method::POST, &format!("/v1/sites/{name}/versions"))
+            .http
+            .post(format!("{}/v1/sites/{name}/versions", self.url))
+            .bearer_auth(token)
             .query(&[("renderer", renderer.to_str().unwrap())])
             .body(bundle().to_vec())
             .send()
@@ -228,6 +277,10 @@ impl Server {
         *found.unwrap_or_else(|| panic!("no {part} among {processes:?}")).0
     }
 
+    pub(crate) fn process(&self) -> u32 {
+        self.process.id()
+    }
+
     pub(crate) fn signal(&self, signal: &str) {
         send_signal(signal, i32::try_from(self.process.id()).unwrap());
     }
@@ -260,6 +313,18 @@ impl Server {
     /// The data folder, with no server on it any more.
     pub(crate) fn give_up_data(&mut self) -> tempfile::TempDir {
         std::mem::replace(&mut self.data, tempfile::tempdir().unwrap())
+    }
+
+    /// Files that the server has open, connections among them.
+    pub(crate) fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.process.id())).unwrap().count()
+    }
+
+    /// Bytes that the server holds in memory.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
     }
 
     pub(crate) fn log(&self) -> String {
@@ -313,8 +378,11 @@ pub(crate) fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../remotion-app").canonicalize().unwrap()
 }
 
+/// The Remotion version of the project.
+pub(crate) const REMOTION: &str = "4.0.527";
+
 /// The test site, bundled once for all tests.
-fn bundle() -> &'static [u8] {
+pub(crate) fn bundle() -> &'static [u8] {
     static BUNDLE: OnceLock<Vec<u8>> = OnceLock::new();
     BUNDLE.get_or_init(|| {
         let out = tempfile::tempdir().unwrap();

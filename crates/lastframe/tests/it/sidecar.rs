@@ -74,6 +74,8 @@ fn the_end_of_the_program_is_the_end_of_its_events_though_a_child_holds_the_pipe
 async fn with_node(script: &str) -> (Server, tempfile::TempDir) {
     let server = Server::start().await;
     let folder = tempfile::tempdir().unwrap();
+    // Sidecars may be another user's.
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let node = folder.path().join("node");
     std::fs::write(&node, format!("#!/bin/bash\n{script}\n")).unwrap();
     std::fs::set_permissions(&node, std::fs::Permissions::from_mode(0o755)).unwrap();

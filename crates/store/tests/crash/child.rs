@@ -20,6 +20,9 @@ use crate::tally::Tally;
 /// Tells the child what to do, as JSON.
 const LIFE: &str = "LASTFRAME_TEST_LIFE";
 
+/// Lets the child change its encryption key all the while.
+pub(crate) const ROTATES: &str = "LASTFRAME_TEST_ROTATES";
+
 /// One life of the store.
 #[derive(Debug, Serialize, Deserialize)]
 struct Life {
@@ -53,7 +56,12 @@ async fn life() {
     // The harness may have left a line unfinished.
     std::io::stdout().write_all(b"\n").unwrap();
     let session = Session::open(&folder, now, mix(seed, number), calls, Box::new(sink)).await.unwrap();
-    Arc::new(session).work(seed, number, stale).await;
+    let session = Arc::new(session);
+    if std::env::var_os(ROTATES).is_some() {
+        let session = Arc::clone(&session);
+        tokio::spawn(async move { session.rotate().await });
+    }
+    session.work(seed, number, stale).await;
 }
 
 fn say(entry: &Entry) {

@@ -8,7 +8,7 @@ use lastframe_core::{Attempt, Render, RenderRequest, Status};
 use lastframe_store::Store;
 use rusqlite::Connection;
 
-use crate::session::causes;
+use crate::session::{causes, keys};
 
 pub(crate) type Record = Vec<Stored>;
 
@@ -38,13 +38,21 @@ async fn read(store: &Store) -> Result<Record, QueueError> {
 
 /// Whether the store's own check finds its folder whole, and whether what the schema counts is what there is.
 pub(crate) fn look_behind(folder: &Path) -> Result<(), String> {
-    let report = lastframe_store::check(folder, &mut |_| ()).map_err(|error| causes(&error))?;
+    let report = lastframe_store::check(folder, &keys(), &mut |_| ()).map_err(|error| causes(&error))?;
     if !report.problems.is_empty() {
         return Err(report.problems.join("; "));
     }
     Connection::open(folder.join(Store::FILE))
         .and_then(|sql| look(&sql))
         .map_err(|error| error.to_string())?
+}
+
+/// Whether the process that died was changing its encryption key.
+pub(crate) fn is_rotating(folder: &Path) -> bool {
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let leaving = "SELECT EXISTS (SELECT 1 FROM encryption_key WHERE state = 'leaving')";
+    let sql = Connection::open_with_flags(folder.join(Store::FILE), flags);
+    sql.and_then(|sql| sql.query_row(leaving, [], |row| row.get(0))).unwrap_or(false)
 }
 
 fn look(sql: &Connection) -> rusqlite::Result<Result<(), String>> {

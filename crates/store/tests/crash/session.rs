@@ -15,7 +15,8 @@ use lastframe_core::{
     Clock as _, Failure, HandBack, LeaseToken, ManualClock, Outcome, Output, Progress, Render, RetryPolicy,
     Status, TenantId,
 };
-use lastframe_store::{Options, Store};
+use lastframe_store::{Key, Keys, Options, Store};
+use zeroize::Zeroizing;
 
 use crate::history::{Answer, Call, End, Entry, Event, Leased, REPORTED, SITE, Seen, VERSION, Wanted};
 
@@ -24,6 +25,20 @@ pub(crate) const LEASE: Duration = Duration::from_secs(30);
 /// How retries wait here, and how soon a render is given up that its workers die with.
 pub(crate) const RETRY: RetryPolicy =
     RetryPolicy { base: Duration::from_secs(2), cap: Duration::from_secs(60), max_lost: 3 };
+/// Keys that secrets are sealed with here, in turns.
+const KEYS: u8 = 16;
+
+/// All of them; that one seals.
+fn keys_from(number: u8) -> Keys {
+    let key = |number: u8| Key::new(&Zeroizing::new([number % KEYS; 32]));
+    Keys::new((number..number + KEYS).map(key).collect(), "the test's own")
+}
+
+/// All of them, for whoever only reads.
+pub(crate) fn keys() -> Keys {
+    keys_from(0)
+}
+
 type Sink = Box<dyn FnMut(&Entry) + Send>;
 
 pub(crate) struct Session {
@@ -43,9 +58,20 @@ impl Session {
         sink: Sink,
     ) -> Result<Self, String> {
         let clock = Arc::new(ManualClock::new(Timestamp::from_millisecond(now).unwrap()));
-        let options = Options { lease: LEASE, retry: RETRY, seed: Some(seed) };
+        let options =
+            Options { lease: LEASE, retry: RETRY, seed: Some(seed), keys: keys(), ..Options::default() };
         let store = Store::open(folder, Arc::clone(&clock) as _, options).await.map_err(|e| causes(&e))?;
         Ok(Self { store, clock, sink: Mutex::new(sink), calls: AtomicU32::new(calls) })
+    }
+
+    /// Seals everything with another key, a few times, unless that fails.
+    pub(crate) async fn rotate(&self) {
+        for number in 1..4 {
+            let rotated = self.store.seal_with(keys_from(number)).await;
+            if rotated.is_err() || self.store.reseal().await.is_err() {
+                return;
+            }
+        }
     }
 
     fn tell(&self, event: Event) {
@@ -173,6 +199,7 @@ fn outcome(end: End, token: &LeaseToken) -> Outcome {
             width: None,
             height: None,
             duration_in_seconds: None,
+            deletion: None,
         }),
         End::FailedForNow => Outcome::Failed(Failure::new(REPORTED, token.0.as_str(), true)),
         End::FailedForGood => Outcome::Failed(Failure::new(REPORTED, token.0.as_str(), false)),
@@ -185,7 +212,8 @@ fn site(now: Timestamp) -> SiteVersion {
         name: SITE.into(),
         version: VERSION.into(),
         remotion_version: "4.0.527".into(),
-        renderer: "renderer".into(),
+        renderer: None,
+        url: None,
         size_in_bytes: 1_000,
         compositions: Vec::new(),
         created_at: now,

@@ -1,13 +1,16 @@
 //! Copies to keep, and putting one back.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lastframe_core::Status;
 use lastframe_core::ports::Queue as _;
-use lastframe_store::{BackupError, OpenError, Store, backup, check, restore};
+use lastframe_store::{BackupError, OpenError, Store, backup, restore};
 
-use crate::library::{ask, claim, copied, everything, fill, flip, open, render, submit, succeeded, wal};
+use crate::library::{
+    ask, checked, claim, copied, everything, fill, flip, open, render, submit, succeeded, usual, wal,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_taken_while_the_server_works_holds_all_that_was_acknowledged_before_it_began() {
@@ -34,14 +37,16 @@ async fn a_backup_taken_while_the_server_works_holds_all_that_was_acknowledged_b
     let file = kept.path().join("a.backup");
     let from = folder.path().to_owned();
     let taken = file.clone();
-    let report =
-        tokio::task::spawn_blocking(move || backup(&from, &taken, &mut |_| ()).unwrap()).await.unwrap();
+    let report = tokio::task::spawn_blocking(move || backup(&from, &taken, &usual(), &mut |_| ()).unwrap())
+        .await
+        .unwrap();
     assert_eq!(report.problems, [""; 0]);
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     stop.store(true, Ordering::Relaxed);
     assert!(load.await.unwrap() > 1);
 
     let fresh = tempfile::tempdir().unwrap();
-    assert_eq!(restore(fresh.path(), &file, false, &mut |_| ()).unwrap(), None);
+    assert_eq!(restore(fresh.path(), &file, &usual(), false, &mut |_| ()).unwrap(), None);
     let restored = open(fresh.path()).await.unwrap();
     for id in before {
         let now = restored.get(id).await.unwrap();
@@ -54,7 +59,7 @@ async fn a_backup_taken_while_the_server_works_holds_all_that_was_acknowledged_b
         );
     }
     drop(restored);
-    assert_eq!(check(fresh.path(), &mut |_| ()).unwrap().problems, [""; 0]);
+    assert_eq!(checked(fresh.path()).unwrap().problems, [""; 0]);
 }
 
 #[tokio::test]
@@ -64,12 +69,12 @@ async fn a_restore_lowers_the_mark_and_what_it_replaced_is_kept_and_cannot_come_
     let store = open(folder.path()).await.unwrap();
     fill(&store).await;
     let renders = everything(&store).await;
-    backup(folder.path(), &file, &mut |_| ()).unwrap();
+    backup(folder.path(), &file, &usual(), &mut |_| ()).unwrap();
     let later = submit(&store, "ann", render("later", None)).await;
     let truth = ask(&store, &renders).await;
     drop(store);
 
-    let replaced = restore(folder.path(), &file, false, &mut |_| ()).unwrap().unwrap();
+    let replaced = restore(folder.path(), &file, &usual(), false, &mut |_| ()).unwrap().unwrap();
     let store = open(folder.path()).await.unwrap();
     let answers = ask(&store, &renders).await;
     for (question, answer) in &answers {
@@ -97,8 +102,8 @@ async fn who_wants_to_go_on_with_what_is_left_backs_it_up_and_restores_it() {
     std::fs::remove_file(wal(died.path())).unwrap();
     assert!(matches!(open(died.path()).await, Err(OpenError::Behind { .. })));
     let file = died.path().join("a.backup");
-    backup(died.path(), &file, &mut |_| ()).unwrap();
-    restore(died.path(), &file, false, &mut |_| ()).unwrap();
+    backup(died.path(), &file, &usual(), &mut |_| ()).unwrap();
+    restore(died.path(), &file, &usual(), false, &mut |_| ()).unwrap();
     let store = open(died.path()).await.unwrap();
     assert_eq!(store.get(lost.id).await.unwrap(), None);
     assert!(claim(&store).await.is_some());
@@ -110,7 +115,7 @@ async fn a_damaged_backup_is_refused_and_changes_nothing() {
     let store = open(folder.path()).await.unwrap();
     fill(&store).await;
     let file = folder.path().join("a.backup");
-    backup(folder.path(), &file, &mut |_| ()).unwrap();
+    backup(folder.path(), &file, &usual(), &mut |_| ()).unwrap();
     drop(store);
     let bytes = std::fs::read(&file).unwrap();
     let row = b"v1ann-7queued";
@@ -118,10 +123,10 @@ async fn a_damaged_backup_is_refused_and_changes_nothing() {
     for (at, _) in bytes.windows(row.len()).enumerate().filter(|(_, bytes)| bytes == row) {
         flip(&file, (at + 3) * 8);
     }
-    let refused = restore(folder.path(), &file, false, &mut |_| ());
+    let refused = restore(folder.path(), &file, &usual(), false, &mut |_| ());
     assert!(matches!(refused, Err(BackupError::Damaged(_))), "{refused:?}");
     assert!(open(folder.path()).await.is_ok());
-    assert!(restore(folder.path(), &file, true, &mut |_| ()).is_ok());
+    assert!(restore(folder.path(), &file, &usual(), true, &mut |_| ()).is_ok());
     assert!(open(folder.path()).await.is_ok());
 }
 
@@ -131,6 +136,6 @@ async fn a_backup_overwrites_nothing() {
     drop(open(folder.path()).await.unwrap());
     let file = folder.path().join("a.backup");
     std::fs::write(&file, "mine").unwrap();
-    assert!(matches!(backup(folder.path(), &file, &mut |_| ()), Err(BackupError::Exists(_))));
+    assert!(matches!(backup(folder.path(), &file, &usual(), &mut |_| ()), Err(BackupError::Exists(_))));
     assert_eq!(std::fs::read(&file).unwrap(), b"mine");
 }

@@ -3,12 +3,15 @@
 use std::path::Path;
 use std::time::Duration;
 
+use lastframe_core::accounts::{Accounts as _, Scopes, Session};
 use lastframe_core::ports::{ControlError, Directory as _, Filter, Queue as _, QueueError, Redrive};
 use lastframe_core::request::QueueOptions;
 use lastframe_core::{Failure, Outcome, Status};
-use lastframe_store::{Store, check};
+use lastframe_store::{Keys, Store};
 
-use crate::library::{claim, copied, flip, open, render, site, submit, tenant};
+use crate::library::{
+    checked, claim, copied, flip, later, open, open_with, render, site, submit, tenant, token, user,
+};
 /// Flips a bit in the middle of what must be written exactly once.
 fn flip_where(file: &Path, find: &str) {
     let bytes = std::fs::read(file).unwrap();
@@ -20,7 +23,8 @@ fn flip_where(file: &Path, find: &str) {
 
 /// Three renders of one tenant; the file is damaged where `find` is written. Returns the store and the ids.
 async fn damaged_at(folder: &Path, find: &str) -> (Store, Vec<lastframe_core::RenderId>) {
-    let store = open(folder).await.unwrap();
+    // Nothing is sealed, so that what is written can be found.
+    let store = open_with(folder, Keys::default()).await.unwrap();
     store.put_site(&tenant("ann"), site("v1")).await.unwrap();
     let mut ids = Vec::new();
     for (name, group) in [("first", Some("g")), ("second", None), ("third", Some("g"))] {
@@ -31,7 +35,7 @@ async fn damaged_at(folder: &Path, find: &str) -> (Store, Vec<lastframe_core::Re
     }
     drop(store);
     flip_where(&folder.join(Store::FILE), find);
-    (open(folder).await.unwrap(), ids)
+    (open_with(folder, Keys::default()).await.unwrap(), ids)
 }
 
 #[tokio::test]
@@ -57,13 +61,13 @@ async fn a_damaged_record_is_not_told_as_truth_fails_when_its_turn_comes_and_kee
         [ids[2], ids[1]],
         "it hides no other"
     );
-    let report = check(folder.path(), &mut |_| ()).unwrap();
+    let report = checked(folder.path()).unwrap();
     assert_eq!(report.problems, [format!("damaged: render {}", ids[0])]);
     assert_eq!(claim(&store).await.unwrap().render.id, ids[1]);
     assert_eq!(claim(&store).await.unwrap().render.id, ids[2], "its group goes on");
     let failed = store.get(ids[0]).await.unwrap().unwrap();
     assert_eq!((failed.status, failed.error.unwrap().code.as_str()), (Status::Failed, "record_damaged"));
-    assert_eq!(check(folder.path(), &mut |_| ()).unwrap().problems, [""; 0]);
+    assert_eq!(checked(folder.path()).unwrap().problems, [""; 0]);
 }
 
 #[tokio::test]
@@ -123,7 +127,7 @@ async fn whatever_value_of_the_first_waiting_record_is_damaged_another_tenant_is
     for bit in (bits.start * 8..bits.end * 8).step_by(2) {
         let folder = copied(origin.path());
         flip(&folder.path().join(Store::FILE), bit);
-        noticed += usize::from(!check(folder.path(), &mut |_| ()).unwrap().problems.is_empty());
+        noticed += usize::from(!checked(folder.path()).unwrap().problems.is_empty());
         let store = open(folder.path()).await.unwrap();
         let mut served = false;
         for _ in 0..8 {
@@ -143,4 +147,30 @@ async fn a_render_that_ended_because_its_record_was_damaged_is_not_retried() {
     claim(&store).await.unwrap();
     assert_eq!(store.get(ids[0]).await.unwrap().unwrap().status, Status::Failed);
     assert!(matches!(store.retry(ids[0]).await, Err(ControlError::Queue(QueueError::Damaged { .. }))));
+}
+
+#[tokio::test]
+async fn nobody_is_let_in_by_a_damaged_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await.unwrap();
+    store.add_user(user("ann"), "$phc".into()).await.unwrap();
+    store.add_token(token("ann"), [2; 32]).await.unwrap();
+    let session = Session { id: "s".into(), user: "u-ann".into(), expires_at: later() };
+    assert!(store.start_session(session, [1; 32], "$phc".into()).await.unwrap());
+    drop(store);
+    for record in ["annrenders:read renders:write$phc", "ci of annannrenders", "su-ann"] {
+        flip_where(&folder.path().join(Store::FILE), record);
+    }
+    let store = open(folder.path()).await.unwrap();
+    assert!(matches!(store.user("u-ann").await, Err(QueueError::Damaged { .. })));
+    assert!(matches!(store.user_by_email("ann@example.com").await, Err(QueueError::Damaged { .. })));
+    assert!(matches!(store.token("t-ann").await, Err(QueueError::Damaged { .. })));
+    let renewed = store.renew_session("s", [1; 32], [2; 32], later()).await;
+    assert!(matches!(renewed, Err(QueueError::Damaged { .. })), "{renewed:?}");
+    // And nothing gives the damage a checksum that fits.
+    let promoted = store.change_user("ann@example.com", Some(Scopes::ALL), None).await;
+    assert!(matches!(promoted, Err(QueueError::Damaged { .. })), "{promoted:?}");
+    assert!(matches!(store.revoke_token("t-ann").await, Err(QueueError::Damaged { .. })));
+    let problems = checked(folder.path()).unwrap().problems;
+    assert_eq!(problems.iter().filter(|problem| problem.starts_with("damaged: ")).count(), 3, "{problems:?}");
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lastframe_core::accounts::{Accounts as _, ApiToken, Renewal, Scopes, Session, User};
 pub(crate) use lastframe_core::conformance::succeeded;
 use lastframe_core::ports::{
     Directory as _, Filter, IdempotencyKey, NewRender, Pausable, Queue as _, QueueError,
@@ -14,11 +15,36 @@ use lastframe_core::site::SiteVersion;
 use lastframe_core::{
     Failure, Kind, Lease, ManualClock, OnFailure, Outcome, Render, RenderId, RenderRequest, TenantId,
 };
-use lastframe_store::{OpenError, Options, Store};
+use lastframe_store::{Key, Keys, OpenError, Options, Report, Store, check};
+use zeroize::Zeroizing;
+
+/// The key of that number.
+pub(crate) fn key(number: u8) -> Key {
+    Key::new(&Zeroizing::new([number; 32]))
+}
+
+/// The keys of those numbers, of which the first seals.
+pub(crate) fn keys(numbers: &[u8]) -> Keys {
+    Keys::new(numbers.iter().copied().map(key).collect(), "among the test's own")
+}
+
+/// The key that secrets are sealed with, where it does not matter.
+pub(crate) fn usual() -> Keys {
+    keys(&[7])
+}
 
 pub(crate) async fn open(folder: &Path) -> Result<Store, OpenError> {
+    open_with(folder, usual()).await
+}
+
+pub(crate) async fn open_with(folder: &Path, keys: Keys) -> Result<Store, OpenError> {
     let clock = ManualClock::new("2026-03-01T12:00:00Z".parse().unwrap());
-    Store::open(folder, Arc::new(clock), Options::default()).await
+    Store::open(folder, Arc::new(clock), Options { keys, ..Options::default() }).await
+}
+
+/// Looks whether everything is as it was written, and opens.
+pub(crate) fn checked(folder: &Path) -> Result<Report, OpenError> {
+    check(folder, &usual(), &mut |_| ())
 }
 
 pub(crate) fn tenant(name: &str) -> TenantId {
@@ -30,7 +56,8 @@ pub(crate) fn site(version: &str) -> SiteVersion {
         name: "site".into(),
         version: version.into(),
         remotion_version: "4.0.527".into(),
-        renderer: "/renderer".into(),
+        renderer: None,
+        url: None,
         size_in_bytes: 1,
         compositions: Vec::new(),
         created_at: "2026-03-01T12:00:00Z".parse().unwrap(),
@@ -59,6 +86,38 @@ pub(crate) async fn claim(store: &Store) -> Option<Lease> {
     store.claim("worker", Duration::ZERO).await.unwrap()
 }
 
+/// People whose records fill some pages.
+const NAMES: [&str; 8] = ["ann", "bob", "cid", "dan", "eve", "fay", "gus", "hal"];
+/// The PHC string of everybody's password.
+const PHC: &str = "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$aGFzaA";
+
+pub(crate) fn user(name: &str) -> User {
+    User {
+        id: format!("u-{name}"),
+        email: format!("{name}@example.com"),
+        tenant: tenant(name),
+        scopes: Scopes::USUAL,
+        disabled: false,
+        created_at: "2026-03-01T12:00:00Z".parse().unwrap(),
+    }
+}
+
+pub(crate) fn token(name: &str) -> ApiToken {
+    ApiToken {
+        id: format!("t-{name}"),
+        name: format!("ci of {name}"),
+        tenant: tenant(name),
+        scopes: Scopes::USUAL,
+        created_at: "2026-03-01T12:00:00Z".parse().unwrap(),
+        expires_at: None,
+        revoked_at: None,
+    }
+}
+
+pub(crate) fn later() -> jiff::Timestamp {
+    "2027-03-01T12:00:00Z".parse().unwrap()
+}
+
 /// Fills a store with renders in every state that a stopped one can have, in groups that wait, are paused and held.
 pub(crate) async fn fill(store: &Store) {
     for name in ["ann", "bob"] {
@@ -81,14 +140,27 @@ pub(crate) async fn fill(store: &Store) {
     }
 }
 
+/// Fills a store with people, who are signed in, and tokens of programs.
+pub(crate) async fn fill_accounts(store: &Store) {
+    for name in NAMES {
+        store.add_user(user(name), PHC.into()).await.unwrap();
+        let session = Session { id: name.into(), user: format!("u-{name}"), expires_at: later() };
+        assert!(store.start_session(session, [1; 32], PHC.into()).await.unwrap());
+        store.add_token(token(name), [2; 32]).await.unwrap();
+    }
+}
+
 /// What a store answers, by question. An answer is what was written, or that it cannot be given.
 pub(crate) type Answers = BTreeMap<String, Result<String, String>>;
 
+/// What begins the question how many wait in a group.
+pub(crate) const WAITING: &str = "waiting in ";
+fn answer<T: std::fmt::Debug>(answer: Result<T, QueueError>) -> Result<String, String> {
+    answer.map(|answer| format!("{answer:?}")).map_err(|error| error.to_string())
+}
+
 /// Asks a store for everything about these renders.
 pub(crate) async fn ask(store: &Store, renders: &[RenderId]) -> Answers {
-    fn answer<T: std::fmt::Debug>(answer: Result<T, QueueError>) -> Result<String, String> {
-        answer.map(|answer| format!("{answer:?}")).map_err(|error| error.to_string())
-    }
     let mut answers = Answers::new();
     for id in renders {
         answers.insert(format!("render {id}"), answer(store.get(*id).await));
@@ -103,7 +175,28 @@ pub(crate) async fn ask(store: &Store, renders: &[RenderId]) -> Answers {
         }
     }
     for group in ["held", "paused"] {
-        answers.insert(format!("group {group}"), answer(store.group(&tenant("bob"), group).await));
+        let mut found = store.group(&tenant("bob"), group).await;
+        // Counted in an index, apart from what the group's own row says.
+        let queued =
+            found.as_mut().ok().and_then(Option::as_mut).map(|group| std::mem::take(&mut group.queued));
+        answers.insert(format!("group {group}"), answer(found));
+        answers.insert(format!("{WAITING}{group}"), answer(Ok(queued)));
+    }
+    answers
+}
+
+/// Asks a store for everything about the people and tokens of [`fill_accounts`].
+pub(crate) async fn ask_accounts(store: &Store) -> Answers {
+    let mut answers = Answers::new();
+    for name in NAMES {
+        answers.insert(format!("user {name}"), answer(store.user(&format!("u-{name}")).await));
+        let found = store.user_by_email(&format!("{name}@example.com")).await;
+        answers.insert(format!("address of {name}"), answer(found));
+        answers.insert(format!("token {name}"), answer(store.token(&format!("t-{name}")).await));
+        // By the secret that it has, so that it is as it was.
+        let session = store.renew_session(name, [1; 32], [1; 32], later()).await;
+        let session = session.map(|found| Some(found).filter(|found| *found != Renewal::Unknown));
+        answers.insert(format!("session {name}"), answer(session));
     }
     answers
 }

@@ -6,3 +6,4 @@ mod damage;
 mod flips;
 mod library;
 mod mark;
+mod sealed;

@@ -1,8 +1,8 @@
 //! A database that is not as far as it was.
 
-use lastframe_store::{OpenError, Store, check};
+use lastframe_store::{OpenError, Store};
 
-use crate::library::{copied, fill, open, render, submit, wal};
+use crate::library::{checked, copied, fill, open, render, submit, wal};
 
 #[tokio::test]
 async fn a_log_that_is_gone_is_noticed_and_the_error_says_what_to_do() {
@@ -13,10 +13,7 @@ async fn a_log_that_is_gone_is_noticed_and_the_error_says_what_to_do() {
     std::fs::remove_file(wal(died.path())).unwrap();
     let error = open(died.path()).await.unwrap_err();
     assert!(error.to_string().contains("lastframe restore FILE"), "{error}");
-    assert!(
-        check(died.path(), &mut |_| ()).is_err()
-            || !check(died.path(), &mut |_| ()).unwrap().problems.is_empty()
-    );
+    assert!(checked(died.path()).is_err() || !checked(died.path()).unwrap().problems.is_empty());
 }
 
 #[tokio::test]

@@ -5,8 +5,7 @@
 
 use std::time::Duration;
 
-use lastframe_core::Status;
-use lastframe_core::ports::Share;
+use lastframe_core::{Limits, Status};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -57,9 +56,9 @@ pub(crate) enum Command {
     Resume(What),
     /// Of what is paused or held.
     ResumeOne(Nth),
-    Share {
+    Limit {
         tenant: &'static str,
-        share: Share,
+        limits: Limits,
     },
     Forget {
         status: Status,
@@ -141,7 +140,7 @@ pub(crate) fn any() -> impl Strategy<Value = Command> {
         2 => what().prop_map(Command::Pause),
         1 => what().prop_map(Command::Resume),
         6 => nth().prop_map(Command::ResumeOne),
-        3 => share(),
+        3 => limit(),
         3 => (status(Status::Failed), prop::collection::vec(nth(), 1..=4))
             .prop_map(|(status, renders)| Command::Forget { status, renders }),
         14 => pass(),
@@ -212,10 +211,15 @@ fn what() -> impl Strategy<Value = What> {
     ]
 }
 
-fn share() -> impl Strategy<Value = Command> {
-    let max_rendering = prop_oneof![3 => Just(None), 2 => (0..=3_u32).prop_map(Some)];
-    (tenant(), prop_oneof![1..=4_u32, Just(Share::MAX_WEIGHT)], max_rendering).prop_map(
-        |(tenant, weight, max_rendering)| Command::Share { tenant, share: Share { weight, max_rendering } },
+fn limit() -> impl Strategy<Value = Command> {
+    let weight = prop::option::weighted(0.9, prop_oneof![1..=4_u32, Just(Limits::MAX_WEIGHT)]);
+    let max_concurrency = prop_oneof![3 => Just(None), 2 => (0..=3_u32).prop_map(Some)];
+    let max_queued = prop_oneof![3 => Just(None), 1 => (0..=8_u32).prop_map(Some)];
+    (tenant(), weight, max_concurrency, max_queued).prop_map(
+        |(tenant, weight, max_concurrency, max_queued)| {
+            let limits = Limits { weight, max_concurrency, max_queued, ..Limits::default() };
+            Command::Limit { tenant, limits }
+        },
     )
 }
 

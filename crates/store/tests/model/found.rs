@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use lastframe_core::Limits;
 use lastframe_core::Status;
-use lastframe_core::ports::Share;
 
 use crate::command::{Ask, Command, End};
 use crate::machine::Machine;
@@ -45,9 +45,10 @@ async fn a_render_that_was_cancelled_while_it_waited_starts_over_when_it_is_retr
 
 #[tokio::test]
 async fn a_tenant_that_was_at_its_limit_is_not_owed_that_time() {
-    let share = Command::Share { tenant: "ann", share: Share { weight: 1, max_rendering: Some(1) } };
+    let limits = Limits { max_concurrency: Some(1), ..Limits::default() };
+    let limit = Command::Limit { tenant: "ann", limits };
     let succeed = |lease| Command::Finish { lease, how: End::Succeeds };
-    let mut commands = vec![share, submit("ann", 4), submit("bob", 6)];
+    let mut commands = vec![limit, submit("ann", 4), submit("bob", 6)];
     // The one that it may have, and four of the other.
     commands.extend([Command::Claim, Command::Claim, Command::Claim, Command::Claim, Command::Claim]);
     // It has room again, and again, and takes turns.

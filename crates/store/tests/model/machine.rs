@@ -15,12 +15,13 @@ use lastframe_core::ports::{
 use lastframe_core::request::QueueOptions;
 use lastframe_core::site::SiteVersion;
 use lastframe_core::{
-    Clock as _, Failure, Kind, LeaseToken, ManualClock, OnFailure, Render, RenderId, RenderRequest, Status,
-    TenantId,
+    Clock as _, Failure, Kind, LeaseToken, Limits, ManualClock, OnFailure, Render, RenderId, RenderRequest,
+    Status, TenantId,
 };
-use lastframe_store::{Options, Store};
+use lastframe_store::{Key, Keys, Options, Store};
 use proptest::prelude::*;
 use tempfile::TempDir;
+use zeroize::Zeroizing;
 
 use crate::command::{Ask, Command, End, GROUPS, Nth, TENANTS, What, Which};
 use crate::reference::{Answer, LEASE, Model, RETRY, Refused};
@@ -76,7 +77,8 @@ impl<'a> Machine<'a> {
                 name: SITE.into(),
                 version: "v1".into(),
                 remotion_version: "4.0.527".into(),
-                renderer: "/renderer".into(),
+                renderer: None,
+                url: None,
                 size_in_bytes: 1,
                 compositions: Vec::new(),
                 created_at: now,
@@ -89,7 +91,9 @@ impl<'a> Machine<'a> {
     async fn open(&mut self) -> Result<(), Wrong> {
         self.lives += 1;
         // Another seed in each life: the ids of one must not come back in the next.
-        let options = Options { lease: LEASE, retry: RETRY, seed: Some(self.lives) };
+        let keys = Keys::new(vec![Key::new(&Zeroizing::new([7; 32]))], "the test's own");
+        let options =
+            Options { lease: LEASE, retry: RETRY, seed: Some(self.lives), keys, ..Options::default() };
         let clock = Arc::clone(&self.clock);
         self.store = Some(Store::open(self.folder.path(), clock, options).await.map_err(fault)?);
         Ok(())
@@ -120,12 +124,12 @@ impl<'a> Machine<'a> {
                 Some(what) => self.set_paused(what, false).await,
                 None => self.claim().await,
             },
-            Command::Share { tenant, share } => {
+            Command::Limit { tenant, limits } => {
                 let tenant = TenantId::new(tenant);
-                let shared = self.store().share(&tenant, share).await.map_err(fault)?;
-                self.model.share(&tenant, share);
-                self.tally.note("share");
-                prop_assert_eq!(shared, self.model.tenant(self.model.tenant_index(&tenant)));
+                let limited = self.store().limit(&tenant, limits).await.map_err(fault)?;
+                self.model.limit(&tenant, limits);
+                self.tally.note("limit");
+                prop_assert_eq!(limited, self.model.tenant(self.model.tenant_index(&tenant)));
                 Ok(())
             }
             Command::Forget { status, renders } => self.forget(status, &renders).await,
@@ -195,6 +199,9 @@ impl<'a> Machine<'a> {
             (Answer::KeyReused, Err(SubmitError::KeyReused)) => self.tally.note("submit under a used key"),
             (Answer::SiteGone(index), Err(SubmitError::SiteGone(said))) if index == said => {
                 self.tally.note("submit for a removed site");
+            }
+            (Answer::TooManyQueued(most), Err(SubmitError::TooManyQueued(said))) if most == said => {
+                self.tally.note("submit more than may wait");
             }
             (expected, answer) => return Err(differ("submit", expected, answer)),
         }
@@ -353,7 +360,7 @@ impl<'a> Machine<'a> {
         store.resume(Pausable::Queue).await.map_err(fault)?;
         for tenant in TENANTS.map(TenantId::new) {
             store.resume(Pausable::Tenant(tenant.clone())).await.map_err(fault)?;
-            store.share(&tenant, lastframe_core::ports::Share::default()).await.map_err(fault)?;
+            store.limit(&tenant, Limits::default()).await.map_err(fault)?;
             for group in GROUPS {
                 store.resume(Pausable::Group(tenant.clone(), group.into())).await.map_err(fault)?;
             }

@@ -13,11 +13,11 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use lastframe_core::ports::{IdempotencyKey, NewRender, Pausable, Redrive, Redriven, Share};
+use lastframe_core::ports::{IdempotencyKey, NewRender, Pausable, Redrive, Redriven};
 use lastframe_core::render::{Event, IllegalTransition};
 use lastframe_core::{
-    Attempt, Checkpoint, Failure, LeaseToken, OnFailure, Render, RenderId, RenderRequest, RetryPolicy,
-    Status, TenantId,
+    Attempt, Checkpoint, Failure, LeaseToken, Limits, OnFailure, Render, RenderId, RenderRequest,
+    RetryPolicy, Status, TenantId,
 };
 
 pub(crate) use self::attempt::Lost;
@@ -63,8 +63,14 @@ pub(crate) struct Leased {
 #[derive(Debug)]
 pub(crate) struct Tenant {
     pub(crate) id: TenantId,
-    pub(crate) share: Share,
+    pub(crate) limits: Limits,
     pub(crate) paused: bool,
+}
+
+impl Tenant {
+    pub(crate) fn weight(&self) -> u32 {
+        self.limits.weight.unwrap_or(1)
+    }
 }
 
 #[derive(Debug)]
@@ -97,6 +103,7 @@ pub(crate) enum Answer {
     Replayed(Vec<RenderId>),
     KeyReused,
     SiteGone(usize),
+    TooManyQueued(u32),
 }
 
 /// Why somebody who asks something of a render is refused.
@@ -110,7 +117,7 @@ impl Model {
     pub(crate) fn new(wall: Timestamp, tenants: &[&str]) -> Self {
         let tenants = tenants.iter().map(|name| Tenant {
             id: TenantId::new(*name),
-            share: Share::default(),
+            limits: Limits::default(),
             paused: false,
         });
         let tenants: Vec<_> = tenants.collect();
@@ -153,7 +160,13 @@ impl Model {
                 return if same { Answer::Replayed(left) } else { Answer::KeyReused };
             }
         }
-        renders.iter().position(gone).map_or(Answer::Accepted, Answer::SiteGone)
+        if let Some(gone) = renders.iter().position(gone) {
+            return Answer::SiteGone(gone);
+        }
+        let tenant = self.tenant_index(tenant);
+        let would_wait = self.counts(tenant).queued + renders.len() as u64;
+        let most = self.tenants[tenant].limits.max_queued.filter(|most| would_wait > u64::from(*most));
+        most.map_or(Answer::Accepted, Answer::TooManyQueued)
     }
 
     pub(crate) fn accept(&mut self, tenant: &TenantId, new: &NewRender, id: RenderId, seq: i64) {
@@ -294,9 +307,9 @@ impl Model {
             .collect()
     }
 
-    pub(crate) fn share(&mut self, tenant: &TenantId, share: Share) {
+    pub(crate) fn limit(&mut self, tenant: &TenantId, limits: Limits) {
         let index = self.tenant_index(tenant);
-        self.tenants[index].share = share;
+        self.tenants[index].limits = limits;
     }
 
     /// One that holds its group is still waited for, and stays.

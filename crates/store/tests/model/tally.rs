@@ -9,7 +9,7 @@ use lastframe_core::Blocked;
 pub(crate) struct Tally(RefCell<BTreeMap<&'static str, u32>>);
 
 /// All that must come about.
-const ALL: [&str; 44] = [
+const ALL: [&str; 45] = [
     "cancel",
     "cancel in vain",
     "claim",
@@ -35,6 +35,7 @@ const ALL: [&str; 44] = [
     "hand back",
     "hand back until later",
     "jump",
+    "limit",
     "lose a lease",
     "lose a lease instead of stopping",
     "redrive",
@@ -45,13 +46,13 @@ const ALL: [&str; 44] = [
     "resume a group that is held",
     "retry",
     "retry in vain",
-    "share",
     "six claims while two tenants wait",
     "stand behind another of its group",
     "stop",
     "submit",
     "submit again",
     "submit for a removed site",
+    "submit more than may wait",
     "submit under a used key",
     "succeed",
 ];

@@ -8,13 +8,13 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use lastframe_core::conformance::Subject;
 use lastframe_core::ports::{
-    Capabilities, Changes, ControlError, Directory, Filter, Group, IdempotencyKey, LeaseError, NewRender,
-    Overview, Pausable, Position, Queue, QueueError, Redrive, Redriven, Share, SteerError, SubmitError,
+    Accounts, Capabilities, Changes, ControlError, Directory, Filter, Group, IdempotencyKey, LeaseError,
+    NewRender, Overview, Pausable, Position, Queue, QueueError, Redrive, Redriven, SteerError, SubmitError,
     Submitted, Tenant,
 };
 use lastframe_core::{
-    Attempt, Checkpoint, Clock as _, Extended, HandBack, Lease, LeaseToken, ManualClock, Outcome, Progress,
-    Render, RenderId, RenderRequest, Status, TenantId,
+    Attempt, Checkpoint, Clock as _, Extended, HandBack, Lease, LeaseToken, Limits, ManualClock, Outcome,
+    Progress, Render, RenderId, RenderRequest, Status, TenantId,
 };
 
 use crate::world::Sqlite;
@@ -34,9 +34,9 @@ impl Subject for Modest {
         Self { behind: Sqlite::new(Arc::clone(&clock)).await, clock }
     }
 
-    async fn reopen(&mut self, clock: Arc<ManualClock>) {
+    async fn reopen(&mut self, clock: Arc<ManualClock>, defaults: Limits) {
         self.clock = Arc::clone(&clock);
-        self.behind.reopen(clock).await;
+        self.behind.reopen(clock, defaults).await;
     }
 
     async fn sweep(&self) {
@@ -49,6 +49,10 @@ impl Subject for Modest {
 
     fn directory(&self) -> &(dyn Directory + 'static) {
         self.behind.directory()
+    }
+
+    fn accounts(&self) -> &(dyn Accounts + 'static) {
+        self.behind.accounts()
     }
 }
 
@@ -86,8 +90,16 @@ impl Queue for Modest {
         Err(SteerError::Unsupported("pauses"))
     }
 
-    async fn share(&self, _: &TenantId, _: Share) -> Result<Tenant, SteerError> {
-        Err(SteerError::Unsupported("shares"))
+    async fn limit(&self, _: &TenantId, _: Limits) -> Result<Tenant, SteerError> {
+        Err(SteerError::Unsupported("limits"))
+    }
+
+    async fn submitted(
+        &self,
+        tenant: &TenantId,
+        key: &IdempotencyKey,
+    ) -> Result<Option<Vec<Render>>, SubmitError> {
+        self.behind.queue().submitted(tenant, key).await
     }
 
     async fn claim(&self, worker: &str, wait: Duration) -> Result<Option<Lease>, QueueError> {
@@ -147,6 +159,14 @@ impl Queue for Modest {
 
     async fn ended_before(&self, time: Timestamp, limit: u32) -> Result<Vec<Render>, QueueError> {
         self.behind.queue().ended_before(time, limit).await
+    }
+
+    async fn outputs_due(&self, time: Timestamp, limit: u32) -> Result<Vec<Render>, QueueError> {
+        self.behind.queue().outputs_due(time, limit).await
+    }
+
+    async fn outputs_deleted(&self, renders: Vec<RenderId>) -> Result<(), QueueError> {
+        self.behind.queue().outputs_deleted(renders).await
     }
 
     async fn forget(&self, renders: Vec<RenderId>) -> Result<usize, QueueError> {

@@ -6,10 +6,11 @@ use lastframe_core::ManualClock;
 use lastframe_core::conformance::render;
 use lastframe_store::{OpenError, Options, Store};
 
-use crate::world::World;
+use crate::world::{World, keys};
 
 async fn open(folder: &std::path::Path) -> Result<Store, OpenError> {
-    Store::open(folder, Arc::new(ManualClock::new(jiff::Timestamp::UNIX_EPOCH)), Options::default()).await
+    let clock = ManualClock::new(jiff::Timestamp::UNIX_EPOCH);
+    Store::open(folder, Arc::new(clock), Options { keys: keys(), ..Options::default() }).await
 }
 
 #[tokio::test]

@@ -3,11 +3,11 @@
 use lastframe_core::Status;
 use lastframe_core::conformance::{Asks as _, render};
 
-use crate::world::World;
+use crate::world::plain;
 
 #[tokio::test]
 async fn a_request_that_this_version_cannot_read_fails_and_keeps_nobody_waiting() {
-    let world = World::new().await;
+    let world = plain().await;
     // What a newer version might have written, by the store's own hand, so that its checksum fits.
     let change = "CREATE TRIGGER future AFTER INSERT ON request WHEN NEW.body ->> '$.composition' = 'odd' BEGIN \
         UPDATE request SET body = json_set(NEW.body, '$.fromTheFuture', 1) WHERE seq = NEW.seq; END";

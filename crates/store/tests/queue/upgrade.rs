@@ -5,14 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use lastframe_core::conformance::{behind, group, held_by, key, render, succeeded};
-use lastframe_core::ports::{Counts, Group, Overview, Share};
-use lastframe_core::{Blocked, Failure, ManualClock, Outcome, Progress, Render, RenderId, Status, TenantId};
-use lastframe_store::Store;
+use lastframe_core::conformance::{behind, group, held_by, key, render, succeeded, tenant};
+use lastframe_core::ports::{Counts, Group, Overview, SubmitError};
+use lastframe_core::{
+    Blocked, Failure, Limits, ManualClock, Outcome, Progress, Render, RenderId, Status, TenantId,
+};
+use lastframe_store::{OpenError, Store};
+use rusqlite::functions::{Context, FunctionFlags};
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, params};
 use serde_json::json;
 
-use crate::world::{Sqlite, World};
+use crate::world::{Sqlite, World, keys};
 
 const NOW: &str = "2026-03-01T12:00:00Z";
 const ANN: i64 = 1;
@@ -157,13 +161,27 @@ async fn a_database_of_the_first_version_goes_on_with_everything_that_was_in_it(
     first.sql.close().unwrap();
 
     let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
-    let subject = Box::new(Sqlite::over(folder, Arc::clone(&clock)).await);
-    let world = World { clock, subject };
+    let subject = Box::new(Sqlite::over(folder, keys(), Arc::clone(&clock)).await);
+    let world = World { clock, subject, defaults: Limits::default() };
     let sql = world.subject.sql();
     let version: u32 = sql.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
     assert!(version > 1);
     assert!(!sql.prepare("PRAGMA foreign_key_check").unwrap().exists([]).unwrap());
-    let report = lastframe_store::check(world.subject.file().parent().unwrap(), &mut |_| ()).unwrap();
+    // Nothing was sealed in that version; of what is secret, no trace is left.
+    let secrets: [&[u8]; 4] = [b"serveUrl", b"remotionVersion", b"\"frames\":30", &once.body_hash];
+    let shown = |secret: &&[u8]| {
+        let file = world.subject.file();
+        let log = file.with_file_name(format!("{}-wal", Store::FILE));
+        let shows = |file: &Path| {
+            std::fs::read(file).unwrap_or_default().windows(secret.len()).any(|part| part == *secret)
+        };
+        shows(&file) || shows(&log)
+    };
+    assert!(secrets.iter().all(shown), "what was not there cannot go");
+    assert_eq!(world.subject.store().reseal().await.unwrap().damaged, 0);
+    assert!(!secrets.iter().any(shown));
+    let report =
+        lastframe_store::check(world.subject.file().parent().unwrap(), &keys(), &mut |_| ()).unwrap();
     assert_eq!(report.problems, [""; 0]);
 
     let renders: Vec<Render> = world.all().await.into_iter().rev().collect();
@@ -200,8 +218,9 @@ async fn a_database_of_the_first_version_goes_on_with_everything_that_was_in_it(
     let (ann, bob) = (TenantId::new("ann"), TenantId::new("bob"));
     let counts = Counts { queued: 7, rendering: 0, succeeded: 1, failed: 1, cancelled: 1 };
     assert_eq!(world.overview().await.unwrap(), Overview { paused: false, counts });
-    assert_eq!(world.tenant(&ann).await.unwrap().unwrap().share, Share { weight: 1, max_rendering: None });
-    assert_eq!(world.tenant(&bob).await.unwrap().unwrap().share, Share { weight: 3, max_rendering: Some(2) });
+    let limits = async |tenant| world.tenant(tenant).await.unwrap().unwrap().limits;
+    assert_eq!(limits(&ann).await, Limits::default());
+    assert_eq!(limits(&bob).await, Limits { weight: Some(3), max_concurrency: Some(2), ..Limits::default() });
     let paused = Group { name: "paused".into(), paused: true, held_by: None, head: None, queued: 0 };
     assert_eq!(world.group_of_ann("paused").await, Some(paused));
     assert_eq!(world.directory().site(&ann, "site").await.unwrap().unwrap().version, "v1");
@@ -232,4 +251,107 @@ async fn a_database_of_the_first_version_goes_on_with_everything_that_was_in_it(
     world.renders_in_turn(&[&holder]).await;
     let later = world.accept("ann", render("later")).await;
     assert!(later.seq > delayed.seq);
+}
+
+/// A database of the second version, with rows as that version wrote them: their checksums come from `checksum`.
+fn second(folder: &Path, checksum: fn(&Context<'_>) -> u32) -> Connection {
+    let sql = Connection::open(folder.join(Store::FILE)).unwrap();
+    let flags =
+        FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
+    sql.create_scalar_function("row_checksum", -1, flags, move |row| Ok(i64::from(checksum(row)))).unwrap();
+    sql.pragma_update(None, "journal_mode", "WAL").unwrap();
+    sql.pragma_update(None, "foreign_keys", false).unwrap();
+    sql.execute_batch(include_str!("../../src/migrations/0001_queue.sql")).unwrap();
+    sql.execute_batch(include_str!("../../src/migrations/0002_integrity.sql")).unwrap();
+    sql.execute_batch(
+        "PRAGMA user_version = 2;
+        INSERT INTO tenant (name) VALUES ('ann');
+        INSERT INTO tenant (name, weight, max_rendering, paused, vtime) VALUES ('bob', 3, 0, 1, 7);
+        INSERT INTO site (tenant_id, name, version, current, body) SELECT id, 'site', 'v1', 1,
+            '{\"name\":\"site\",\"version\":\"v1\",\"remotionVersion\":\"4\",\"renderer\":\"/r\",\"sizeInBytes\":1,
+                \"compositions\":[],\"createdAt\":\"2026-03-01T12:00:00Z\"}' FROM tenant",
+    )
+    .unwrap();
+    let mut rng = fastrand::Rng::with_seed(1);
+    for (tenant, composition) in [(ANN, "first"), (ANN, "second"), (BOB, "third")] {
+        let id = RenderId::generate(NOW.parse().unwrap(), &mut rng).to_string();
+        let seq: i64 = sql
+            .query_one(
+                "INSERT INTO render (id, tenant_id, kind, site, site_version, composition, status, gate, on_failure,
+                    run_at, max_attempts, created_at)
+                 VALUES (?1, ?2, 'media', 'site', 'v1', ?3, 'queued', 0, 'continue', 0, 3, 0) RETURNING seq",
+                params![id, tenant, composition],
+                |row| row.get(0),
+            )
+            .unwrap();
+        let body = json!({"composition": composition, "serveUrl": "site"}).to_string();
+        sql.execute("INSERT INTO request (seq, body) VALUES (?1, ?2)", params![seq, body]).unwrap();
+    }
+    sql
+}
+
+/// The checksum of a row, as every database has it: it must never be another.
+fn checksum(row: &Context<'_>) -> u32 {
+    let mut bytes = Vec::new();
+    for index in 0..row.len() {
+        let (kind, value) = match row.get_raw(index) {
+            ValueRef::Null => (0, &[][..]),
+            ValueRef::Integer(value) => {
+                bytes.push(1);
+                bytes.extend(value.to_le_bytes());
+                continue;
+            }
+            ValueRef::Text(text) => (3, text),
+            other => panic!("no row of the test has {other:?}"),
+        };
+        bytes.push(kind);
+        bytes.extend((value.len() as u64).to_le_bytes());
+        bytes.extend(value);
+    }
+    crc32fast::hash(&bytes)
+}
+
+#[tokio::test]
+async fn a_database_of_the_second_version_goes_on_with_the_limits_its_tenants_had() {
+    let folder = tempfile::tempdir().unwrap();
+    second(folder.path(), checksum).close().unwrap();
+    let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
+    let subject = Box::new(Sqlite::over(folder, keys(), Arc::clone(&clock)).await);
+    let mut world = World { clock, subject, defaults: Limits::default() };
+    let report =
+        lastframe_store::check(world.subject.file().parent().unwrap(), &keys(), &mut |_| ()).unwrap();
+    assert_eq!(report.problems, [""; 0]);
+
+    let tenants = world.tenants().await.unwrap();
+    let told: Vec<_> =
+        tenants.iter().map(|it| (it.id.as_str(), it.limits, it.paused, it.counts.queued)).collect();
+    let bobs = Limits { weight: Some(3), max_concurrency: Some(0), ..Limits::default() };
+    assert_eq!(told, [("ann", Limits::default(), false, 2), ("bob", bobs, true, 1)]);
+    // What nobody had set gives way to a default; what somebody had set does not.
+    world.defaults =
+        Limits { weight: Some(9), max_concurrency: Some(1), max_queued: Some(2), ..Limits::default() };
+    world.reopen().await;
+    let effective: Vec<_> = world.tenants().await.unwrap().into_iter().map(|it| it.effective).collect();
+    assert_eq!(effective, [world.defaults, Limits { max_queued: Some(2), ..bobs }]);
+    let refused = world.accept_once("ann", render("more"), &key("k", 1)).await;
+    assert!(matches!(refused, Err(SubmitError::TooManyQueued(2))), "{refused:?}");
+    let [third, second, first] = world.all().await.try_into().unwrap();
+    world.resumes(&tenant("bob")).await;
+    world.renders_in_turn(&[&first, &second]).await;
+    assert_eq!(world.stands(&third).await, (1, Some(Blocked::TenantLimit)));
+    world.limits("bob", Limits::default()).await;
+    world.renders_in_turn(&[&third]).await;
+}
+
+#[tokio::test]
+async fn a_damaged_tenant_is_not_made_a_whole_one_by_an_upgrade() {
+    let folder = tempfile::tempdir().unwrap();
+    let sql = second(folder.path(), checksum);
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    sql.create_scalar_function("row_checksum", -1, flags, |_| Ok(1_i64)).unwrap();
+    sql.execute("INSERT INTO tenant (name) VALUES ('cid')", []).unwrap();
+    sql.close().unwrap();
+    let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
+    let opened = Store::open(folder.path(), clock, lastframe_store::Options::default()).await;
+    assert!(matches!(opened, Err(OpenError::Damaged { .. })), "{opened:?}");
 }

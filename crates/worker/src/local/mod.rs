@@ -1,11 +1,24 @@
 //! The renderer of this machine: Remotion in a Node sidecar, with a warm browser.
 //!
 //! `sidecar.mjs` speaks to Remotion, `sidecar` speaks to it, `supervise` makes sure that nothing of it outlives its
-//! use, `pool` keeps sidecars warm, and this file turns one job into one run.
+//! use, `pool` keeps sidecars warm, `renderers` has Remotion in every version that sites need, `remote` watches over sites
+//! at a URL, and this file turns one job into one run.
+//!
+//! A site is somebody's code. `walls` finds out how far a sidecar can be kept to itself on this machine, `confine` and
+//! `root` do that, `proxy` is its way out, `scratch` takes from it what it has made, `memory` sees what it takes.
 
+mod confine;
+mod memory;
 mod pool;
+mod private;
+mod proxy;
+pub mod remote;
+mod renderers;
+mod root;
+mod scratch;
 mod sidecar;
 mod supervise;
+mod walls;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -13,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use lastframe_core::net::HostRule;
 use lastframe_core::ports::{Job, Renderer, Run, RunEvent, Stop};
 use lastframe_core::site::Composition;
 use lastframe_core::{Checkpoint, Failure, Kind, Output, Phase, Progress, verify};
@@ -23,10 +37,20 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::pool::Pool;
-use self::sidecar::{Command, Event, Sidecar, SidecarError};
+use self::sidecar::{Command, Event, Sidecar, SidecarError, Site};
 use crate::logs::{AttemptLog, Logs};
 
+pub use self::confine::{SUPERVISED, supervised};
+pub use self::renderers::{RendererError, Renderers, version_of};
 pub use self::supervise::supervise;
+pub use self::walls::{Sandbox, Wall, Walls};
+
+/// What Node runs, in the scratch space.
+const SCRIPT: &str = "sidecar.mjs";
+/// What starts the browser, beside it.
+const BROWSER: &str = "browser.sh";
+/// How often the memory of a sidecar is looked at.
+const WATCH: Duration = Duration::from_millis(500);
 
 /// A sidecar whose main loop says nothing for so long is hung or stopped.
 const SILENCE: Duration = Duration::from_secs(20);
@@ -39,6 +63,10 @@ const LACK: Duration = Duration::from_secs(15);
 pub struct Options {
     /// Where bundles lie, each in a folder named by its version.
     pub sites: PathBuf,
+    /// Remotion, by version.
+    pub renderers: Arc<Renderers>,
+    /// Looks at sites that lie at a URL. Should follow no redirects, and have a timeout.
+    pub http: reqwest::Client,
     /// Scratch space: belongs to this renderer alone, and is emptied at start.
     pub work: PathBuf,
     /// Starts a program under [`supervise()`]: the words before the program's own.
@@ -57,6 +85,16 @@ pub struct Options {
     pub cores: usize,
     /// What a warm browser may come to before it is replaced.
     pub recycle: Recycle,
+    /// How strictly sites are kept to themselves.
+    pub sandbox: Sandbox,
+    /// What sites may reach although it is not public.
+    pub allow_hosts: Arc<[HostRule]>,
+    /// The first of the users that sidecars become when we are root; as many as there are sidecars follow it.
+    pub first_user: u32,
+    /// What one render may hold in memory, in bytes, before it is ended.
+    pub max_memory: u64,
+    /// The longest file that a render may write, in bytes.
+    pub max_file: u64,
 }
 
 /// When a warm sidecar is replaced.
@@ -116,7 +154,7 @@ impl LocalRenderer {
     /// Takes the scratch folder over, empty, and gets rid of what a crash left running there.
     ///
     /// # Errors
-    /// When the scratch folder cannot be emptied or written.
+    /// When the scratch folder cannot be emptied or written, or a wall is required and does not hold.
     pub fn new(options: Options, logs: Logs) -> std::io::Result<Self> {
         let reaped = take_over(&options.work)?;
         if reaped > 0 {
@@ -125,15 +163,31 @@ impl LocalRenderer {
         Ok(Self { pool: Arc::new(Pool::new(options)?), logs })
     }
 
-    /// The compositions of a bundle, worked out with their default props.
+    /// The compositions of the bundle in a folder or at a URL, worked out with their default props.
     ///
     /// # Errors
     /// What Remotion or the bundle says.
-    pub async fn compositions(&self, bundle: &Path, renderer: &Path) -> Result<Vec<Composition>, Failure> {
-        let mut sidecar = self.pool.start(renderer).await.map_err(Failure::from)?;
-        let answer = compositions(&mut sidecar, bundle).await;
+    pub async fn compositions(
+        &self,
+        bundle: &Path,
+        url: Option<&str>,
+        renderer: &Path,
+    ) -> Result<Vec<Composition>, Failure> {
+        let mut sidecar = self.pool.start(Site { renderer, bundle, url }).await.map_err(Failure::from)?;
+        let bundle = url.map_or(bundle, Path::new);
+        let (watched, most) = (sidecar.process(), self.pool.max_memory());
+        let answer = tokio::select! {
+            answer = compositions(&mut sidecar, bundle) => answer,
+            held = too_much(watched, most) => Err(out_of_memory(held, most)),
+        };
         sidecar.stop().await;
         answer
+    }
+
+    /// What holds of the walls around renders.
+    #[must_use]
+    pub fn walls(&self) -> &Walls {
+        self.pool.walls()
     }
 
     /// The machine lacks what every render needs. That is no fault of this one, so it costs no attempt.
@@ -219,8 +273,10 @@ async fn run(renderer: LocalRenderer, job: Job, events: mpsc::Sender<RunEvent>, 
         }
         Err(error) => return drop(events.send(RunEvent::Failed(error.into())).await),
     };
+    let watched = sidecar.process();
     let rendered = tokio::select! {
-        rendered = render(&mut sidecar, &job, seat.frames_at_once(), &events, &mut log) => rendered,
+        rendered = render(&mut sidecar, &job, seat.frames_at_once(), &events, &mut log, renderer.pool.http()) => rendered,
+        held = too_much(watched, renderer.pool.max_memory()) => Err(out_of_memory(held, renderer.pool.max_memory())),
         () = stop.cancelled() => {
             log.line("worker", "stopped");
             return sidecar.stop().await;
@@ -262,6 +318,28 @@ async fn run(renderer: LocalRenderer, job: Job, events: mpsc::Sender<RunEvent>, 
     }
 }
 
+/// Returns when a sidecar holds more than `most` bytes, with how many.
+async fn too_much(supervisor: Option<u32>, most: u64) -> u64 {
+    let mut watch = tokio::time::interval(WATCH);
+    loop {
+        watch.tick().await;
+        let held = supervisor.map_or(0, memory::held);
+        if held > most {
+            return held;
+        }
+    }
+}
+
+fn out_of_memory(held: u64, most: u64) -> Failure {
+    let mib = |bytes: u64| bytes >> 20;
+    let message = format!(
+        "the render took {} MiB of memory, and may have {} (render.max_memory)",
+        mib(held),
+        mib(most)
+    );
+    Failure::new("out_of_memory", message, true)
+}
+
 /// Renders the job and looks at what came out.
 async fn render(
     sidecar: &mut Sidecar,
@@ -269,18 +347,25 @@ async fn render(
     frames_at_once: usize,
     events: &mpsc::Sender<RunEvent>,
     log: &mut AttemptLog,
+    http: &reqwest::Client,
 ) -> Result<(PathBuf, Output), Failure> {
     let id = format!("{}-{}", job.render, job.attempt);
-    let temporary = sidecar.folder().join(&id);
-    std::fs::create_dir_all(&temporary)
-        .map_err(|error| Failure::new("no_space", format!("no scratch space: {error}"), true))?;
-    let file = temporary.join(format!("output.{}", job.request.extension(job.kind)));
+    let temporary = sidecar.scratch().own().join(&id);
+    let name = format!("output.{}", job.request.extension(job.kind));
+    let file = temporary.join(&name);
     let options = job.request.for_remotion(job.kind);
-    let serve_url = sidecar.site(&job.site.version);
+    let folder = sidecar.site(&job.site.version);
+    let serve_url = match &job.site.url {
+        Some(url) => {
+            remote::unchanged(http, url, &folder).await?;
+            Path::new(url)
+        }
+        None => &folder,
+    };
     let command = Command::Render {
         id: &id,
         kind: job.kind,
-        serve_url: &serve_url,
+        serve_url,
         output_location: &file,
         temporary: &temporary,
         concurrency: frames_at_once,
@@ -305,9 +390,12 @@ async fn render(
                 drop(events.send(RunEvent::Progress(last)).await);
             }
             Event::Log { level, text } => log.line(&level, &text),
-            Event::Finished { size_in_bytes, mut probe } => {
+            Event::Finished { mut probe } => {
                 let expected =
                     expected.ok_or_else(|| Failure::new("internal", "finished before it started", true))?;
+                let (file, size_in_bytes) = sidecar.scratch().take(&id, &name).map_err(|error| {
+                    Failure::new("output_not_stored", format!("cannot take the output: {error}"), true)
+                })?;
                 if job.kind == Kind::Still {
                     probe.streams = picture(&file);
                 }
@@ -337,7 +425,8 @@ async fn next(sidecar: &mut Sidecar) -> Result<Event, Failure> {
     loop {
         match timeout(SILENCE, sidecar.next()).await {
             Ok(Ok(Event::Alive { .. })) => {}
-            Ok(answer) => return answer.map_err(Failure::from),
+            Ok(Ok(event)) => return Ok(event),
+            Ok(Err(error)) => return Err(sidecar.heard_out(error).await.into()),
             // What it said while we ourselves stood still is waiting to be read.
             Err(_) if sidecar.has_spoken() => {}
             Err(_) => {
@@ -350,7 +439,7 @@ async fn next(sidecar: &mut Sidecar) -> Result<Event, Failure> {
 
 impl From<SidecarError> for Failure {
     fn from(error: SidecarError) -> Self {
-        // No other try brings the packages back.
+        // Somebody has to bring the renderer first: another attempt would not.
         let retryable = !matches!(error, SidecarError::NoRenderer(_));
         Self::new(error.code(), crate::error_chain(&error), retryable)
     }

@@ -2,23 +2,26 @@
 //!
 //! A sidecar is never shared across tenants or sites: what one composition leaves in a browser, another must not find.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lastframe_core::TenantId;
 use lastframe_core::ports::Job;
+use lastframe_core::site::SiteVersion;
 use tokio::time::Instant;
 
-use super::Options;
-use super::sidecar::{Sidecar, SidecarError};
-
-const SCRIPT: &str = include_str!("sidecar.mjs");
+use super::sidecar::{Sidecar, SidecarError, Site};
+use super::walls::{Users, Walls};
+use super::{BROWSER, Options, SCRIPT};
 
 #[derive(Debug)]
 pub(super) struct Pool {
     options: Options,
-    script: PathBuf,
+    walls: Walls,
+    users: Users,
     /// Oldest first.
     idle: Mutex<Vec<Idle>>,
     started: AtomicU64,
@@ -55,11 +58,19 @@ impl Drop for Seat {
 
 impl Pool {
     pub(super) fn new(options: Options) -> std::io::Result<Self> {
-        let script = options.work.join("sidecar.mjs");
-        std::fs::write(&script, SCRIPT)?;
+        let walls = Walls::find(&options)?;
+        walls.announce();
+        for (name, text, mode) in
+            [(SCRIPT, include_str!("sidecar.mjs"), 0o644), (BROWSER, include_str!("browser.sh"), 0o755)]
+        {
+            let file = options.work.join(name);
+            std::fs::write(&file, text)?;
+            std::fs::set_permissions(&file, Permissions::from_mode(mode))?;
+        }
         Ok(Self {
+            users: Users::new(options.first_user),
             options,
-            script,
+            walls,
             idle: Mutex::default(),
             started: AtomicU64::new(0),
             seats: Arc::default(),
@@ -89,7 +100,12 @@ impl Pool {
             if let Some(sidecar) = in_the_way {
                 sidecar.stop().await;
             }
-            let Some(mut sidecar) = found else { return self.start(Path::new(&job.site.renderer)).await };
+            let Some(mut sidecar) = found else {
+                let (renderer, bundle) =
+                    (self.renderer(&job.site)?, self.options.sites.join(&job.site.version));
+                let site = Site { renderer: &renderer, bundle: &bundle, url: job.site.url.as_deref() };
+                return self.start(site).await;
+            };
             if sidecar.catch_up() {
                 return Ok(sidecar);
             }
@@ -97,10 +113,34 @@ impl Pool {
         }
     }
 
-    pub(super) async fn start(&self, renderer: &Path) -> Result<Sidecar, SidecarError> {
+    /// Looked for when a job starts, so that a data folder can be moved and a project be brought up to date.
+    fn renderer(&self, site: &SiteVersion) -> Result<PathBuf, SidecarError> {
+        let found =
+            self.options.renderers.find(&site.remotion_version, site.renderer.as_deref().map(Path::new));
+        found.ok_or_else(|| SidecarError::NoRenderer(site.remotion_version.clone()))
+    }
+
+    pub(super) fn http(&self) -> &reqwest::Client {
+        &self.options.http
+    }
+
+    /// A new sidecar, which can reach that site and no other.
+    pub(super) async fn start(&self, site: Site<'_>) -> Result<Sidecar, SidecarError> {
+        // Behind a link lies what Node loads, and what the walls must show.
+        let renderer = site.renderer.canonicalize();
+        let site = Site { renderer: renderer.as_deref().unwrap_or(site.renderer), ..site };
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         let folder = self.options.work.join(number.to_string());
-        Sidecar::start(&self.options, &self.script, folder, renderer).await
+        Sidecar::start(&self.options, &self.walls, self.walls.user(&self.users), folder, site).await
+    }
+
+    pub(super) fn walls(&self) -> &Walls {
+        &self.walls
+    }
+
+    /// What a sidecar may hold, in bytes.
+    pub(super) fn max_memory(&self) -> u64 {
+        self.options.max_memory
     }
 
     /// Takes a sidecar back after a job, and keeps it if it is still good.
@@ -110,8 +150,7 @@ impl Pool {
         let worn = sidecar.renders >= recycle.renders
             || sidecar.age() >= recycle.age
             || sidecar.memory() >= recycle.memory;
-        let scratch = sidecar.folder().join(format!("{}-{}", job.render, job.attempt));
-        let cleared = std::fs::remove_dir_all(&scratch);
+        let cleared = sidecar.scratch().clear(&format!("{}-{}", job.render, job.attempt));
         if worn || cleared.is_err() || !sidecar.catch_up() {
             return sidecar.stop().await;
         }

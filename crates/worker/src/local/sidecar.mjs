@@ -7,12 +7,17 @@
  */
 import diagnostics from 'node:diagnostics_channel';
 import fs from 'node:fs';
+import http from 'node:http';
+import https from 'node:https';
 import { createRequire, SourceMap } from 'node:module';
 import net from 'node:net';
 import path from 'node:path';
+import tls from 'node:tls';
 import { format, stripVTControlCharacters } from 'node:util';
 
 const { LASTFRAME_COMMAND_FD, LASTFRAME_EVENT_FD, LASTFRAME_RENDERER, LASTFRAME_BROWSER, TMPDIR } = process.env;
+// Only where sites are kept to themselves. What starts the browser reads these as well.
+const { LASTFRAME_BROWSER_STARTER, LASTFRAME_BUNDLE_PORT, LASTFRAME_PROXY } = process.env;
 // No business of the browser or of ffmpeg. LASTFRAME_SIDECAR stays: the worker knows all that belongs to us by it.
 for (const name of ['COMMAND_FD', 'EVENT_FD', 'RENDERER', 'BROWSER']) delete process.env[`LASTFRAME_${name}`];
 
@@ -102,7 +107,56 @@ function oomKills() {
   }
 }
 
+// ----------------------------------------------------------------------------------------- network
+
+/** Where Remotion serves the bundle; any port it finds when undefined. */
+const port = LASTFRAME_BUNDLE_PORT && Number(LASTFRAME_BUNDLE_PORT);
+
+const direct = new http.Agent();
+
+/** An agent that reaches everything through the worker's proxy, except what Remotion serves itself. */
+const proxied = (Agent, secure) =>
+  class extends Agent {
+    createConnection(options, callback) {
+      if (options.host === 'localhost' && Number(options.port) === port) return super.createConnection(options, callback);
+      const host = net.isIPv6(options.host) ? `[${options.host}]` : options.host;
+      const asked = `${host}:${options.port}`;
+      http
+        .request({ host: '127.0.0.1', port: LASTFRAME_PROXY, method: 'CONNECT', path: asked, agent: direct })
+        .on('connect', ({ statusCode, headers }, socket) => {
+          if (statusCode === 200) return callback(null, secure ? tls.connect({ ...options, socket }) : socket);
+          socket.destroy();
+          const why = headers['x-lastframe-refused'] ?? `the proxy answered ${statusCode}`;
+          callback(new Error(`Error while downloading from ${asked}: ${why}`));
+        })
+        .on('error', callback)
+        .end();
+    }
+  };
+
+if (LASTFRAME_PROXY) {
+  http.globalAgent = new (proxied(http.Agent, false))();
+  https.globalAgent = new (proxied(https.Agent, true))();
+}
+
+/** Remotion closes the server of its last step without waiting for it, and takes no port that is not free. */
+async function portIsFree() {
+  const taken = () =>
+    new Promise((resolve) => {
+      const server = net.createServer();
+      server.once('error', () => resolve(true)).listen(port, () => server.close(() => resolve(false)));
+    });
+  for (let tries = 0; port && tries < 200 && (await taken()); tries++) await new Promise((resolve) => setTimeout(resolve, 10));
+}
+
 // ----------------------------------------------------------------------------------------- browser
+
+/** What Remotion starts as its browser. */
+async function browserExecutable() {
+  if (!LASTFRAME_BROWSER_STARTER) return LASTFRAME_BROWSER ?? null;
+  process.env.LASTFRAME_BROWSER = LASTFRAME_BROWSER ?? (await remotion.ensureBrowser()).path;
+  return LASTFRAME_BROWSER_STARTER;
+}
 
 /** @type {{instance: object, key: string, pid: number, exit?: object, gone: Promise<never>} | null} */
 let browser = null;
@@ -113,7 +167,7 @@ async function warmBrowser({ chromiumOptions = {}, logLevel = 'info' }) {
   if (browser && browser.key === key && !browser.exit) return browser;
   await closeBrowser();
   const instance = await remotion.openBrowser('chrome', {
-    browserExecutable: LASTFRAME_BROWSER ?? null,
+    browserExecutable: await browserExecutable(),
     chromiumOptions,
     logLevel,
   });
@@ -177,8 +231,9 @@ function readOptions(kind, given) {
 async function compositions({ id, serveUrl, options }) {
   const page = readOptions('compositions', options);
   const { instance, gone } = await warmBrowser(page);
-  const from = { ...page, puppeteerInstance: instance, onBrowserLog };
+  const from = { ...page, puppeteerInstance: instance, onBrowserLog, port };
   current.stage = 'selecting';
+  await portIsFree();
   const found = await Promise.race([gone, remotion.getCompositions(serveUrl, from)]).catch((error) => {
     if (classify(error, current).code !== 'calculate_metadata_failed') throw error;
     return Promise.race([gone, oneByOne(serveUrl, from)]);
@@ -188,7 +243,7 @@ async function compositions({ id, serveUrl, options }) {
 
 /** Where one composition fails with its default props, Remotion lists none: the others should not suffer for it. */
 async function oneByOne(serveUrl, from) {
-  const select = (id) => remotion.selectComposition({ ...from, serveUrl, id });
+  const select = (id) => portIsFree().then(() => remotion.selectComposition({ ...from, serveUrl, id }));
   // The one way to the names alone that every version has: to ask for a name that cannot be.
   const names = await select('\0').then(() => '', (error) => /Available compositions: (.*)/s.exec(error.message)?.[1] ?? '');
   const found = [];
@@ -201,11 +256,13 @@ async function oneByOne(serveUrl, from) {
 
 async function render({ id, kind, serveUrl, outputLocation, temporary, concurrency, options: given }) {
   const options = readOptions(kind, given);
+  fs.mkdirSync(temporary, { recursive: true });
   const { instance, gone } = await warmBrowser(options);
   process.env.TMPDIR = temporary; // not before: the browser's profile outlives the render that opens it
-  const shared = { serveUrl, puppeteerInstance: instance, onBrowserLog };
+  const shared = { serveUrl, puppeteerInstance: instance, onBrowserLog, port };
 
   current.stage = 'selecting';
+  await portIsFree();
   const selected = await Promise.race([
     gone,
     remotion.selectComposition({ ...pick(options, PAGE_OPTIONS), ...shared, id: options.composition }),
@@ -216,6 +273,7 @@ async function render({ id, kind, serveUrl, outputLocation, temporary, concurren
   current.stage = 'validating';
   const { cancel, cancelSignal } = remotion.makeCancelSignal();
   const output = kind === 'still' ? renderStill : renderMedia;
+  await portIsFree();
   try {
     await Promise.race([gone, output({ id, composition, outputLocation, concurrency, options, shared: { ...shared, cancelSignal } })]);
   } catch (error) {
@@ -225,7 +283,6 @@ async function render({ id, kind, serveUrl, outputLocation, temporary, concurren
   return {
     type: 'finished',
     id,
-    sizeInBytes: fs.statSync(outputLocation).size,
     probe: await probe(outputLocation),
   };
 }
@@ -367,6 +424,7 @@ class InvalidOption extends Error {}
 /** Codes that messages tell, in order of precedence, and whether another try could mend the fault. */
 const MESSAGES = [
   [/Could not find composition with ID/, 'composition_not_found', false],
+  [/is not public; render\.allow_hosts/, 'asset_failed', false],
   [/ENOSPC|No space left on device/i, 'no_space', true],
   [/ENOMEM|Cannot allocate memory|out of memory/i, 'out_of_memory', true],
   [/Incompatible site:|verify that it is a Remotion project/, 'site_unreachable', false],

@@ -16,37 +16,61 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 
+use super::confine::{SUPERVISED, separate};
+
 /// In the environment of everything that belongs to a sidecar: its folder. Found again after a crash.
 pub(crate) const MARK: &str = "LASTFRAME_SIDECAR";
 
 /// How long a process may take to die of SIGKILL: it may be within a write to a slow disk.
 const DEATH: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
-/// The role of supervisor: runs `program`, with our standard input and output as its command and event pipes.
+/// The role of supervisor: runs `program`, with our standard input and output as its command and event pipes, within
+/// `walls` if there are any: a plan that the worker has made.
 ///
 /// Returns when the program and all its descendants are gone.
 ///
 /// # Errors
 /// When the program cannot be started, or the kernel refuses what supervising needs.
-pub fn supervise(program: &[OsString]) -> io::Result<ExitCode> {
+pub fn supervise(walls: Option<&str>, program: &[OsString]) -> io::Result<ExitCode> {
     let Some((name, arguments)) = program.split_first() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "no program given"));
     };
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-    let mut child = start(name, arguments)?;
+    let mut child = match walls {
+        None => start(name, arguments, None)?,
+        Some(plan) => {
+            separate(&serde_json::from_str(plan)?)?;
+            // It does the rest to itself, and has our pipes to pass on.
+            let mut supervised = Command::new(std::env::current_exe()?);
+            supervised.args([SUPERVISED, "--walls", plan, "--"]).args(program);
+            let child = supervised.spawn()?;
+            leave_events()?;
+            child
+        }
+    };
     let gone = rustix::process::pidfd_open(pid(&child)?, PidfdFlags::empty())?;
     wait_for_either(&gone)?;
     // First the program itself: it would take what happens to its children for faults.
     child.kill()?;
     let status = child.wait()?;
     end_descendants()?;
-    Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)))
+    Ok(exit_code(status.code()))
 }
 
-fn start(name: &OsString, arguments: &[OsString]) -> io::Result<Child> {
+/// The exit code of a program; 1 when a signal ended it.
+pub(super) fn exit_code(code: Option<i32>) -> ExitCode {
+    ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+}
+
+/// Starts a program with our pipes as its own, and the port of its `proxy`.
+pub(super) fn start(name: &OsString, arguments: &[OsString], proxy: Option<u16>) -> io::Result<Child> {
     // Duplicates, because they must stay open across exec, and their numbers are told to the program.
     let (commands, events) = (rustix::io::dup(io::stdin())?, rustix::io::dup(io::stdout())?);
-    let child = Command::new(name)
+    let mut command = Command::new(name);
+    if let Some(proxy) = proxy {
+        command.env("LASTFRAME_PROXY", proxy.to_string());
+    }
+    let child = command
         .args(arguments)
         .env("LASTFRAME_COMMAND_FD", commands.as_raw_fd().to_string())
         .env("LASTFRAME_EVENT_FD", events.as_raw_fd().to_string())
@@ -54,10 +78,14 @@ fn start(name: &OsString, arguments: &[OsString]) -> io::Result<Child> {
         .stdout(io::stderr())
         .stderr(Stdio::inherit())
         .spawn()?;
-    // The program alone holds the event pipe now: its end is the end of the events.
-    let nowhere = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
-    rustix::stdio::dup2_stdout(nowhere)?;
+    leave_events()?;
     Ok(child)
+}
+
+/// Leaves the event pipe to the program: its end is the end of the events.
+fn leave_events() -> io::Result<()> {
+    let nowhere = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
+    Ok(rustix::stdio::dup2_stdout(nowhere)?)
 }
 
 /// Waits until the program is gone, or nobody holds the other end of the command pipe any more.
@@ -150,7 +178,7 @@ fn parent(process: Pid) -> Option<Pid> {
     Pid::from_raw(stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?)
 }
 
-fn pid(child: &Child) -> io::Result<Pid> {
+pub(super) fn pid(child: &Child) -> io::Result<Pid> {
     i32::try_from(child.id())
         .ok()
         .and_then(Pid::from_raw)

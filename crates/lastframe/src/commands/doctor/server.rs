@@ -1,7 +1,7 @@
 //! The server: whether one runs, lets us in, and has the same time.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::fmt::rfc2822;
@@ -73,8 +73,10 @@ pub(super) async fn look(server: &Server, data: &Path, config: Option<&Config>) 
         && let Ok(sites) = client.get::<Vec<SiteVersion>>("/v1/sites").await
     {
         for site in sites {
-            // An absolute path stays what it is.
-            let renderer = data.join("renderers").join(&site.renderer);
+            let own = || {
+                data.join("renderers").join(&site.remotion_version).join("node_modules/@remotion/renderer")
+            };
+            let renderer = site.renderer.as_ref().map_or_else(own, PathBuf::from);
             findings.push(programs::compositor(&site.name, &renderer).await);
         }
     }

@@ -57,7 +57,7 @@ impl Machine<'_> {
     fn settle_turns(&mut self) -> Result<(), Wrong> {
         let tenants = 0..self.model.tenants.len();
         let standing: Vec<_> = tenants
-            .map(|tenant| (self.model.can_be_served(tenant), self.model.tenants[tenant].share.weight))
+            .map(|tenant| (self.model.can_be_served(tenant), self.model.tenants[tenant].weight()))
             .collect();
         self.model.turns.settle(&standing);
         let claims = self.model.turns.are_fair()?;

@@ -50,7 +50,7 @@ impl Model {
             error: None,
         });
         let tenant = self.tenant_index(&self.entries[index].render.tenant);
-        self.turns.served(tenant, self.tenants[tenant].share.weight);
+        self.turns.served(tenant, self.tenants[tenant].weight());
     }
 
     /// Says whether somebody asked for the render to stop.

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use lastframe_core::ports::{Counts, Filter, Group, Overview, Position, Tenant};
-use lastframe_core::{Blocked, Render, RenderId, Status};
+use lastframe_core::{Blocked, Limits, Render, RenderId, Status};
 use proptest::prelude::*;
 
 use super::{Entry, Line, Model};
@@ -85,7 +85,7 @@ impl Model {
     pub(crate) fn can_be_served(&self, tenant: usize) -> bool {
         let counts = self.counts(tenant);
         let tenant = &self.tenants[tenant];
-        let has_room = tenant.share.max_rendering.is_none_or(|max| counts.rendering < u64::from(max));
+        let has_room = tenant.limits.max_concurrency.is_none_or(|max| counts.rendering < u64::from(max));
         let waits = |entry: &Entry| entry.render.tenant == tenant.id && self.is_claimable(entry);
         !self.paused && !tenant.paused && has_room && self.entries.iter().any(waits)
     }
@@ -121,7 +121,7 @@ impl Model {
         let delayed = entry.delayed.map(|run_at| Blocked::Delayed { run_at });
         let blocked_by = self.behind(entry).or(delayed).or_else(|| {
             let tenant_of_it = &self.tenants[tenant];
-            let most = tenant_of_it.share.max_rendering.map(u64::from);
+            let most = tenant_of_it.limits.max_concurrency.map(u64::from);
             if self.paused {
                 Some(Blocked::QueuePaused)
             } else if tenant_of_it.paused {
@@ -133,7 +133,7 @@ impl Model {
         Some(Position { position, blocked_by })
     }
 
-    fn counts(&self, tenant: usize) -> Counts {
+    pub(crate) fn counts(&self, tenant: usize) -> Counts {
         let tenant = &self.tenants[tenant].id;
         let mut counts = Counts::default();
         for entry in self.entries.iter().filter(|entry| entry.render.tenant == *tenant) {
@@ -153,7 +153,8 @@ impl Model {
         let tenant = &self.tenants[index];
         Tenant {
             id: tenant.id.clone(),
-            share: tenant.share,
+            limits: tenant.limits,
+            effective: tenant.limits.or(Limits::default()),
             paused: tenant.paused,
             counts: self.counts(index),
         }

@@ -1,7 +1,8 @@
 //! Percent-encoding (RFC 3986).
 
 /// The text with everything encoded but letters, digits and `-._~`: fit for any part of a URL, and for a header.
-pub(crate) fn encode(text: &str) -> String {
+#[must_use]
+pub fn encode(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

@@ -1,143 +1,29 @@
-//! Taking in a site: unpacking its bundle, naming it by content, finding its compositions.
+//! The bundle of a site: unpacked with care, named by its content.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
 
 use flate2::read::GzDecoder;
-use jiff::Timestamp;
-use lastframe_core::Failure;
-use lastframe_core::site::SiteVersion;
-use lastframe_worker::local::LocalRenderer;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{Mutex, MutexGuard};
+
+use super::BundleError;
 
 /// Files and folders in a bundle; Remotion's own have a few dozen.
 const MOST_ENTRIES: usize = 20_000;
 /// Bytes of a path in a bundle.
 const LONGEST_PATH: u64 = 4_096;
 
-/// Why a bundle was not taken in.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BundleError {
-    /// It is not what it should be.
-    #[error("{0}")]
-    Invalid(String),
-    /// Remotion cannot work with it.
-    #[error("{}", .0.message)]
-    Remotion(Failure),
-    /// The disk failed.
-    #[error("the bundle could not be stored")]
-    Storage(#[from] io::Error),
-}
-
-/// The folder of sites, and what looks into them.
-#[derive(Clone, Debug)]
-pub(crate) struct Sites {
-    folder: PathBuf,
-    incoming: PathBuf,
-    renderer: Arc<LocalRenderer>,
-    max_size: u64,
-    changing: Arc<Mutex<()>>,
-}
-
-impl Sites {
-    /// Empties `incoming`: what a crash left there was never taken in.
-    pub(crate) fn open(
-        folder: PathBuf,
-        incoming: PathBuf,
-        renderer: Arc<LocalRenderer>,
-        max_size: u64,
-    ) -> io::Result<Self> {
-        std::fs::remove_dir_all(&incoming)?;
-        std::fs::create_dir(&incoming)?;
-        Ok(Self { folder, incoming, renderer, max_size, changing: Arc::default() })
-    }
-
-    /// Held while files and directory change together: nobody may remove a version that another is about to name.
-    pub(crate) async fn changing(&self) -> MutexGuard<'_, ()> {
-        self.changing.lock().await
-    }
-
-    /// A file to receive an upload into, on the same disk as the sites.
-    pub(crate) fn upload(&self) -> io::Result<tempfile::NamedTempFile> {
-        tempfile::NamedTempFile::new_in(&self.incoming)
-    }
-
-    /// Unpacks a `.tar.gz` of a bundle and works out its compositions.
-    pub(crate) async fn take_in(
-        &self,
-        name: String,
-        archive: tempfile::NamedTempFile,
-        renderer: PathBuf,
-        now: Timestamp,
-    ) -> Result<SiteVersion, BundleError> {
-        let remotion_version = renderer_version(&renderer)?;
-        let (incoming, sites, max_size) = (self.incoming.clone(), self.folder.clone(), self.max_size);
-        let unpacked = tokio::task::spawn_blocking(move || -> Result<_, BundleError> {
-            let folder = tempfile::tempdir_in(incoming)?;
-            let size = unpack(archive.as_file(), folder.path(), max_size)?;
-            let version = content_hash(folder.path())?;
-            // The names as well as the bytes: a version that is recorded must be whole after power loss.
-            rustix::fs::syncfs(File::open(folder.path())?).map_err(io::Error::from)?;
-            Ok((folder, version, size))
-        });
-        let (folder, version, size_in_bytes) = unpacked.await.map_err(io::Error::other)??;
-        // Looked into where it was unpacked: a bundle that is refused goes with its folder.
-        let compositions = self.renderer.compositions(folder.path(), &renderer).await;
-        let compositions = compositions.map_err(BundleError::Remotion)?;
-        let target = sites.join(&version);
-        // One that is there and damaged is replaced: adding the site again mends it.
-        if content_hash(&target).ok().as_ref() != Some(&version) {
-            if target.exists() {
-                std::fs::rename(&target, self.incoming.join(&version))?;
-            }
-            std::fs::rename(folder.keep(), &target)?;
-            File::open(&sites)?.sync_all()?;
-        }
-        let renderer = renderer.to_string_lossy().into_owned();
-        Ok(SiteVersion {
-            name,
-            version,
-            remotion_version,
-            renderer,
-            size_in_bytes,
-            compositions,
-            created_at: now,
-        })
-    }
-
-    /// Removes the files of versions that no site uses any more.
-    pub(crate) async fn remove(&self, versions: &[String]) -> io::Result<()> {
-        for version in versions {
-            match tokio::fs::remove_dir_all(self.folder.join(version)).await {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The version that a folder of `@remotion/renderer` says it has.
-fn renderer_version(folder: &Path) -> Result<String, BundleError> {
-    let invalid = || {
-        BundleError::Invalid(format!(
-            "{} is no folder of @remotion/renderer on the server's machine: install the project's packages and add the site there",
-            folder.display()
-        ))
-    };
-    let package = std::fs::read(folder.join("package.json")).map_err(|_| invalid())?;
-    let package: serde_json::Value = serde_json::from_slice(&package).map_err(|_| invalid())?;
-    match (package["name"].as_str(), package["version"].as_str()) {
-        (Some("@remotion/renderer"), Some(version)) => Ok(version.to_owned()),
-        _ => Err(invalid()),
-    }
+/// The Remotion version that a bundle's `index.html` says it was made with.
+pub(super) fn remotion_version(index: &str) -> Option<String> {
+    let (_, rest) = index.split_once("window.remotion_version")?;
+    let rest = rest.trim_start().strip_prefix('=')?.trim_start();
+    let quote = rest.chars().next().filter(|quote| matches!(quote, '\'' | '"'))?;
+    rest[1..].split_once(quote).map(|(version, _)| version.to_owned())
 }
 
 /// Unpacks plain files and folders only, and no more than `max_size` bytes of them.
-fn unpack(archive: &File, into: &Path, max_size: u64) -> Result<u64, BundleError> {
+pub(super) fn unpack(archive: &File, into: &Path, max_size: u64) -> Result<u64, BundleError> {
     let mut archive = tar::Archive::new(GzDecoder::new(io::BufReader::new(archive)));
     let (mut size, mut entries) = (0, 0);
     let mut long_name = None;
@@ -297,6 +183,22 @@ mod tests {
         ] {
             let error = unpacked(&entries, 100).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_bundle_says_which_remotion_made_it() {
+        let version = |index: &str| remotion_version(index);
+        let remotions = "window.siteVersion = '11';\n\t\t\twindow.remotion_version = '4.0.527';\n</script>";
+        assert_eq!(version(remotions).unwrap(), "4.0.527");
+        assert_eq!(version("window.remotion_version=\"4.1.0\"").unwrap(), "4.1.0");
+        for index in [
+            "<html>",
+            "window.remotion_version",
+            "window.remotion_version = 4",
+            "window.remotion_version = '4",
+        ] {
+            assert_eq!(version(index), None, "{index}");
         }
     }
 

@@ -1,0 +1,31 @@
+//! Which outputs nobody needs.
+
+use std::io;
+use std::path::Path;
+
+use lastframe_core::ports::Queue;
+use lastframe_core::{RenderId, Status};
+
+/// Those of a render's keys that no commit names, nor ever will. They must have been looked for before this is asked: one
+/// that was there then is either of a render that is still being rendered, or was decided about.
+pub(super) async fn leftovers(queue: &dyn Queue, id: RenderId, keys: Vec<String>) -> io::Result<Vec<String>> {
+    let Some(known) = queue.get(id).await.map_err(io::Error::other)? else {
+        // Not ours to judge: a database that was lost or restored must not take the videos with it.
+        tracing::warn!(render.id = %id, "there are outputs of a render that the queue does not know; they are kept");
+        return Ok(Vec::new());
+    };
+    if known.status == Status::Rendering {
+        return Ok(Vec::new());
+    }
+    let is_left = |key: &String| {
+        // One of a later lease than the queue knows of was made before the database was restored.
+        let is_of_a_known_lease = lease(key).is_some_and(|lease| lease <= known.leases);
+        is_of_a_known_lease && known.output.as_ref().is_none_or(|output| output.key != *key)
+    };
+    Ok(keys.into_iter().filter(is_left).collect())
+}
+
+/// The lease under which an output was made.
+fn lease(key: &str) -> Option<u32> {
+    Path::new(key).file_stem()?.to_str()?.parse().ok()
+}

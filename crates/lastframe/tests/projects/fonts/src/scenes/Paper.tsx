@@ -1,0 +1,4 @@
+import { paper } from "@/palette";
+import { AbsoluteFill } from "remotion";
+
+export const Paper: React.FC = () => <AbsoluteFill style={{ backgroundColor: paper }} />;
