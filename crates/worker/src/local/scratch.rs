@@ -153,7 +153,7 @@ mod tests {
             &|| std::fs::create_dir(&output).unwrap(),
             &|| {
                 rustix::fs::mknodat(rustix::fs::CWD, &output, rustix::fs::FileType::Fifo, Mode::RUSR, 0)
-                    .unwrap()
+                    .unwrap();
             },
         ];
         for plant in plant {
