@@ -1,8 +1,8 @@
 //! `lastframe key`: the keys that secrets in the database are sealed with.
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 
-use super::{Server, say};
+use super::{Ask, say};
 use crate::client::Failed;
 use crate::exit::Exit;
 use crate::http::{EncryptionView, KeyView};
@@ -15,18 +15,9 @@ Keep a copy of the key file elsewhere, and not beside the backups: without it no
 #[derive(Debug, Subcommand)]
 pub(super) enum Key {
     /// Say which keys there are, and what each is needed for
-    Status(One),
+    Status(Ask),
     /// Make a new key; what is sealed already is sealed anew in the background
-    Rotate(One),
-}
-
-#[derive(Args, Debug)]
-pub(super) struct One {
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    server: Server,
+    Rotate(Ask),
 }
 
 impl Key {

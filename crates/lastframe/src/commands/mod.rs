@@ -101,7 +101,7 @@ enum Command {
     #[command(subcommand, after_help = token::EXAMPLES)]
     Token(token::Token),
     /// Say who the token speaks for
-    Whoami(user::Whoami),
+    Whoami(Ask),
     /// Look at and change the key that secrets are sealed with
     #[command(subcommand, after_help = key::KEY_EXAMPLES)]
     Key(key::Key),
@@ -161,6 +161,16 @@ struct Server {
     /// The data folder of a server on this machine
     #[arg(long, env = "LASTFRAME_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
+}
+
+/// A question to a server that needs nothing more.
+#[derive(Args, Debug)]
+struct Ask {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: Server,
 }
 
 impl Server {
@@ -234,7 +244,7 @@ pub fn main() -> ExitCode {
             Command::Tenant(tenant) => tenant.run().await,
             Command::User(user) => user.run().await,
             Command::Token(token) => token.run().await,
-            Command::Whoami(whoami) => whoami.run().await,
+            Command::Whoami(ask) => user::whoami(ask).await,
             Command::Key(key) => key.run().await,
             Command::Link(link) => link.run().await,
             Command::Logs(logs) => logs.run().await,

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use lastframe_core::{Limits, RenderId, percent};
 use reqwest::Method;
 
-use super::{Server, note, print, say};
+use super::{Ask, Server, note, print, say};
 use crate::client::{Client, Failed};
 use crate::exit::Exit;
 use crate::http::{GroupView, QueueView, RedriveRequest, Redriven, Settings, TenantView, Tenants};
@@ -46,22 +46,13 @@ All conditions must hold; each render keeps its id and its place in its group:
 #[derive(Debug, Subcommand)]
 pub(super) enum Queue {
     /// Say whether it is paused, and how many renders are in which state
-    Status(Look),
+    Status(Ask),
     /// Start nothing more; what is being rendered goes on
-    Pause(Look),
+    Pause(Ask),
     /// Go on
-    Resume(Look),
+    Resume(Ask),
     /// Pause, and wait until nothing is being rendered
-    Drain(Look),
-}
-
-#[derive(Args, Debug)]
-pub(super) struct Look {
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    server: Server,
+    Drain(Ask),
 }
 
 impl Queue {
@@ -88,7 +79,7 @@ fn describe_queue(queue: &QueueView) -> String {
     )
 }
 
-async fn drain(look: &Look) -> Result<Exit, Failed> {
+async fn drain(look: &Ask) -> Result<Exit, Failed> {
     let client = &look.server.client()?;
     let queue: QueueView = client.post("/v1/queue/pause").await?;
     let drained = tokio::select! {
@@ -177,7 +168,7 @@ fn describe_group(group: &GroupView) -> String {
 #[derive(Debug, Subcommand)]
 pub(super) enum Tenant {
     /// List tenants with their limits and renders
-    List(Look),
+    List(Ask),
     /// Change what a tenant gets; what is not said stays as it is
     #[command(after_help = TENANT_EXAMPLES)]
     Set(Set),

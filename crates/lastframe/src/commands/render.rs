@@ -68,7 +68,7 @@ struct Job {
 
 #[derive(Args, Debug)]
 pub(super) struct Render {
-    /// h264, h265, vp8, vp9, prores, gif, mp3, aac or wav
+    /// h264, h264-mkv, h264-ts, h265, av1, vp8, vp9, prores, gif, mp3, aac or wav
     #[arg(long)]
     codec: Option<String>,
     /// Which frames: `42`, `0-149` or `100-`

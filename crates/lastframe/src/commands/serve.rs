@@ -63,7 +63,7 @@ Post a render:
             app.url,
             app.data.display(),
             token.display(),
-            browser.map_or_else(|| "none found; Remotion downloads its own".into(), |browser| browser.display().to_string()),
+            browser.map_or_else(|| "none found: apt-get install chromium-headless-shell, or --browser FILE".into(), |browser| browser.display().to_string()),
             if concurrency == 1 { "" } else { "s" },
             token.display(),
             app.url,

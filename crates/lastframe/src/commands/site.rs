@@ -9,7 +9,7 @@ use lastframe_core::percent::encode;
 use lastframe_core::site::SiteVersion;
 use reqwest::{Method, RequestBuilder};
 
-use super::{Server, note, print, say};
+use super::{Ask, Server, note, print, say};
 use crate::client::{Client, Failed};
 use crate::exit::Exit;
 use crate::http::{Current, VersionView};
@@ -29,7 +29,7 @@ pub(super) enum Site {
     /// Bundle a Remotion project with its own `remotion bundle`, and upload it
     Add(Add),
     /// List sites with their compositions
-    List(List),
+    List(Ask),
     /// Show a site: its versions, and its compositions with their default props
     Show(Show),
     /// Let a site's name stand for an earlier version again
@@ -49,15 +49,6 @@ pub(super) struct Add {
     #[arg(long, value_name = "FILE")]
     entry: Option<PathBuf>,
     /// Print the site as JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    server: Server,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct List {
-    /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -106,7 +97,7 @@ impl Site {
     pub(super) async fn run(self) -> Result<Exit, Failed> {
         match self {
             Self::Add(add) => add.run().await,
-            Self::List(list) => list.run().await,
+            Self::List(ask) => list(ask).await,
             Self::Show(show) => show.run().await,
             Self::Rollback(rollback) => {
                 let client = rollback.server.client()?;
@@ -236,18 +227,13 @@ impl Add {
     }
 }
 
-impl List {
-    async fn run(self) -> Result<Exit, Failed> {
-        let sites: Vec<SiteVersion> = self.server.client()?.get("/v1/sites").await?;
-        if self.json {
-            say(serde_json::to_string_pretty(&sites)?);
-        } else if sites.is_empty() {
-            say("no sites yet: add one with `lastframe site add PROJECT --name NAME`");
-        } else {
-            sites.iter().for_each(describe);
-        }
-        Ok(Exit::Done)
-    }
+async fn list(Ask { json, server }: Ask) -> Result<Exit, Failed> {
+    let sites: Vec<SiteVersion> = server.client()?.get("/v1/sites").await?;
+    print(json, &sites, || match sites.as_slice() {
+        [] => "no sites yet: add one with `lastframe site add PROJECT --name NAME`".to_owned(),
+        sites => sites.iter().map(description).collect::<Vec<_>>().join("\n"),
+    })?;
+    Ok(Exit::Done)
 }
 
 impl Show {

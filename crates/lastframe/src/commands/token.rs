@@ -6,7 +6,7 @@ use lastframe_core::{Scope, percent};
 use reqwest::Method;
 
 use super::user::words;
-use super::{Server, print, say};
+use super::{Ask, Server, print, say};
 use crate::client::Failed;
 use crate::config::duration;
 use crate::exit::Exit;
@@ -25,7 +25,7 @@ pub(super) enum Token {
     /// Make a token; its text is printed this once
     Create(Create),
     /// List tokens
-    List(List),
+    List(Ask),
     /// End a token, at once
     Revoke(Revoke),
     /// Sign the tokens of people with a new key; nobody is logged out
@@ -51,15 +51,6 @@ pub(super) struct Create {
     quiet: bool,
     /// Print JSON, the token's text included
     #[arg(long, conflicts_with = "quiet")]
-    json: bool,
-    #[command(flatten)]
-    server: Server,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct List {
-    /// Print JSON
-    #[arg(long)]
     json: bool,
     #[command(flatten)]
     server: Server,
@@ -92,7 +83,7 @@ impl Token {
     pub(super) async fn run(self) -> Result<Exit, Failed> {
         match self {
             Self::Create(create) => create.run().await?,
-            Self::List(list) => list.run().await?,
+            Self::List(ask) => list(ask).await?,
             Self::Revoke(Revoke { id, json, server }) => {
                 let client = server.client()?;
                 let path = format!("/v1/tokens/{}", percent::encode(&id));
@@ -134,16 +125,9 @@ impl Create {
     }
 }
 
-impl List {
-    async fn run(self) -> Result<(), Failed> {
-        let TokenList { tokens } = self.server.client()?.get("/v1/tokens").await?;
-        if self.json {
-            say(serde_json::to_string_pretty(&tokens)?);
-        } else {
-            tokens.iter().map(describe).for_each(say);
-        }
-        Ok(())
-    }
+async fn list(Ask { json, server }: Ask) -> Result<(), Failed> {
+    let TokenList { tokens } = server.client()?.get("/v1/tokens").await?;
+    print(json, &tokens, || tokens.iter().map(describe).collect::<Vec<_>>().join("\n"))
 }
 
 fn describe(token: &TokenView) -> String {

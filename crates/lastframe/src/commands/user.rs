@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use lastframe_core::{Scope, percent};
 use reqwest::Method;
 
-use super::{Server, print, say};
+use super::{Ask, Server, print};
 use crate::client::Failed;
 use crate::exit::Exit;
 use crate::http::{AddUser, ChangeUser, Me, UserView, Users};
@@ -26,7 +26,7 @@ pub(super) enum User {
     /// Add somebody; the password is asked for, or read from standard input
     Add(Add),
     /// List everybody
-    List(List),
+    List(Ask),
     /// Say what somebody may do from now on
     Set(Set),
     /// Give somebody another password, and end their sessions
@@ -47,15 +47,6 @@ pub(super) struct Add {
     /// What they may do; may be repeated [default: renders:read, renders:write]
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<Scope>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    server: Server,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct List {
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -88,20 +79,11 @@ pub(super) struct Named {
     server: Server,
 }
 
-#[derive(Args, Debug)]
-pub(super) struct Whoami {
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    server: Server,
-}
-
 impl User {
     pub(super) async fn run(self) -> Result<Exit, Failed> {
         match self {
             Self::Add(add) => add.run().await?,
-            Self::List(list) => list.run().await?,
+            Self::List(ask) => list(ask).await?,
             Self::Set(Set { email, scopes, json, server }) => {
                 let named = Named { email, json, server };
                 named.change(ChangeUser { scopes: Some(scopes), ..ChangeUser::default() }).await?;
@@ -138,30 +120,19 @@ impl Add {
     }
 }
 
-impl List {
-    async fn run(self) -> Result<(), Failed> {
-        let Users { users } = self.server.client()?.get("/v1/users").await?;
-        if self.json {
-            say(serde_json::to_string_pretty(&users)?);
-        } else if users.is_empty() {
-            say("nobody yet: add somebody with `lastframe user add EMAIL`");
-        } else {
-            users.iter().map(describe).for_each(say);
-        }
-        Ok(())
-    }
+async fn list(Ask { json, server }: Ask) -> Result<(), Failed> {
+    let Users { users } = server.client()?.get("/v1/users").await?;
+    print(json, &users, || match users.as_slice() {
+        [] => "nobody yet: add somebody with `lastframe user add EMAIL`".to_owned(),
+        users => users.iter().map(describe).collect::<Vec<_>>().join("\n"),
+    })
 }
 
-impl Whoami {
-    pub(super) async fn run(self) -> Result<Exit, Failed> {
-        let me: Me = self.server.client()?.get("/v1/me").await?;
-        if self.json {
-            say(serde_json::to_string_pretty(&me)?);
-        } else {
-            say(format!("{}, of the tenant {}: {}", me.subject, me.tenant, words(&me.scopes)));
-        }
-        Ok(Exit::Done)
-    }
+/// `lastframe whoami`.
+pub(super) async fn whoami(Ask { json, server }: Ask) -> Result<Exit, Failed> {
+    let me: Me = server.client()?.get("/v1/me").await?;
+    print(json, &me, || format!("{}, of the tenant {}: {}", me.subject, me.tenant, words(&me.scopes)))?;
+    Ok(Exit::Done)
 }
 
 impl Named {

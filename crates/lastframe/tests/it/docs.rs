@@ -102,8 +102,12 @@ async fn every_command_that_a_document_shows_is_one() {
     let pages = [
         include_str!("../../../../README.md"),
         include_str!("../../../../docs/api.md"),
+        include_str!("../../../../docs/configuration.md"),
+        include_str!("../../../../docs/identity.md"),
         include_str!("../../../../docs/install.md"),
         include_str!("../../../../docs/operate.md"),
+        include_str!("../../../../docs/sites.md"),
+        include_str!("../../../../docs/storage.md"),
         include_str!("../../../../docs/troubleshooting.md"),
     ];
     let mut shown = std::collections::BTreeSet::new();

@@ -131,8 +131,10 @@ fn configuration(data: &std::path::Path) -> (Option<Config>, Finding) {
             (Some(config), Finding::ok(WHAT, found))
         }
         Err(error) => {
-            let mend =
-                format!("correct it in {}, or in the environment; README.md lists the keys", file.display());
+            let mend = format!(
+                "correct it in {}, or in the environment; docs/configuration.md lists the keys",
+                file.display()
+            );
             (None, Finding::fail(WHAT, format!("{error:#}"), mend))
         }
     }

@@ -71,8 +71,8 @@ pub(super) async fn browser(configured: Option<&Path>) -> Finding {
     let install = "install one: apt-get install chromium-headless-shell; or name one as render.browser";
     let found = BROWSERS.iter().find_map(|name| on_path(name));
     let Some(browser) = configured.map(Path::to_owned).or(found) else {
-        let found = "none found; Remotion downloads its own when it first renders";
-        return Finding::warn(WHAT, found, install);
+        let found = "none found; from within its walls a render cannot download one";
+        return Finding::fail(WHAT, found, install);
     };
     let version = match run(&browser, &["--version"]).await {
         Ok(output) if output.status.success() => first_line(&output.stdout),

@@ -76,7 +76,8 @@ pub(super) async fn look(server: &Server, data: &Path, config: Option<&Config>) 
             let own = || {
                 data.join("renderers").join(&site.remotion_version).join("node_modules/@remotion/renderer")
             };
-            let renderer = site.renderer.as_ref().map_or_else(own, PathBuf::from);
+            let renderer =
+                site.renderer.map(PathBuf::from).filter(|named| named.is_dir()).unwrap_or_else(own);
             findings.push(programs::compositor(&site.name, &renderer).await);
         }
     }
