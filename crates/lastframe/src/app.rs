@@ -91,8 +91,7 @@ impl App {
             .context("cannot set up HTTP")?;
         let options = renderer_options(&config, &folder, Arc::clone(&renderers), sites_http.clone())?;
         let renderer = LocalRenderer::new(options, logs.clone());
-        let renderer =
-            Arc::new(renderer.context("cannot take over the scratch space of an earlier process")?);
+        let renderer = Arc::new(renderer.context("cannot make ready to render")?);
         let sites = Sites {
             folder: folder.join("sites"),
             incoming: folder.join("incoming"),

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lastframe::app::App;
-use lastframe::config::{Config, Flags};
+use lastframe::config::Flags;
 use lastframe_core::{Clock as _, ManualClock, SystemClock};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use crate::server::{Server, client, run, send_signal};
+use crate::server::{Server, client, run, send_signal, without_renders};
 
 /// A server that knows the test site and starts nothing.
 async fn paused() -> Server {
@@ -225,7 +225,7 @@ async fn what_ended_long_ago_is_forgotten_with_its_files() {
     // The same program in this process, where its clock can stand a month ahead.
     let flags = Flags { data: Some(data.path().into()), ..Flags::default() };
     let now = SystemClock::new().now() + Duration::from_secs(31 * 24 * 60 * 60);
-    let app = App::start(Config::load(flags).unwrap(), Arc::new(ManualClock::new(now))).await.unwrap();
+    let app = App::start(without_renders(flags), Arc::new(ManualClock::new(now))).await.unwrap();
     let gone = async {
         let render = format!("http://{}/v1/renders/{id}", app.address);
         while client().get(&render).bearer_auth(&server.token).send().await.unwrap().status() != 404 {}

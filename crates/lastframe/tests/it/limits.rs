@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lastframe::app::App;
-use lastframe::config::{Config, Flags};
+use lastframe::config::Flags;
 use lastframe_core::{Clock as _, ManualClock, SystemClock};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::server::{Server, client, run};
+use crate::server::{Server, client, run, without_renders};
 
 /// Somebody who uses a server, with a site `test` of its own.
 struct Tenant {
@@ -158,7 +158,7 @@ async fn no_more_are_accepted_in_a_minute_than_may_be() {
     // The same program in this process, where its clock stands.
     let flags = Flags { data: Some(data.path().into()), ..Flags::default() };
     let clock = Arc::new(ManualClock::new(SystemClock::new().now()));
-    let app = App::start(Config::load(flags).unwrap(), Arc::clone(&clock) as _).await.unwrap();
+    let app = App::start(without_renders(flags), Arc::clone(&clock) as _).await.unwrap();
     let url = format!("http://{}", app.address);
     let (acme, bolt) = (Tenant { url: url.clone(), ..acme }, Tenant { url: url.clone(), ..bolt });
     let limit = "submitsPerMinute";

@@ -6,6 +6,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use lastframe::config::{Config, Flags};
+use lastframe_worker::local::Sandbox;
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -340,6 +342,12 @@ impl Drop for Server {
             self.process.wait().ok();
         }
     }
+}
+
+/// What a server within the test's own process is told. It makes no renders: a program that tests has not the roles that
+/// the program itself has for them.
+pub(crate) fn without_renders(flags: Flags) -> Config {
+    Config { sandbox: Sandbox::Off, ..Config::load(flags).unwrap() }
 }
 
 /// The command that starts a server on a data folder.
