@@ -77,10 +77,10 @@ mod tests {
         let (mut dry, mut wrong) = (good.clone(), good.clone());
         dry["dryRun"] = true.into();
         wrong["crf"] = 99.into();
-        wrong["webhook"] = json!({});
+        wrong["apiKey"] = "k".into();
         assert_eq!(
             refused(json!([wrong, 7, dry])),
-            ["/renders/0/webhook", "/renders/0/crf", "/renders/1", "/renders/2/dryRun"]
+            ["/renders/0/apiKey", "/renders/0/crf", "/renders/1", "/renders/2/dryRun"]
         );
     }
 }

@@ -14,6 +14,8 @@ pub mod frame_range;
 pub mod lease;
 pub mod limits;
 pub mod net;
+pub mod notice;
+pub mod outbox;
 pub mod percent;
 pub mod ports;
 pub mod props;

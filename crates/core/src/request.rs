@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::frame_range::FrameRange;
+use crate::notice::{NotifyOptions, WebhookOptions};
 use crate::props::{BodyError, Fields, Props, read_props};
 use crate::render::{Kind, words};
 use crate::site::Composition;
@@ -415,6 +416,10 @@ request! {
     delete_after: DeleteAfter,
     /// How it is queued.
     queue: QueueOptions,
+    /// Where a webhook goes when the render has ended.
+    webhook: WebhookOptions,
+    /// Who else is told when the render has ended.
+    notify: NotifyOptions,
     /// Answers what would be queued, and queues nothing.
     dry_run: bool,
 }
@@ -456,7 +461,6 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("chromeMode", "the browser is the server's to say (`render.browser`)"),
     ("compositionStart", "it is for parts of a render, and here a render is made in one piece"),
     ("ffmpegOverride", "a function cannot be sent"),
-    ("notify", "this server sends no mail; follow `/v1/renders/{id}/events` instead"),
     ("onArtifact", CALLBACK),
     ("onBrowserDownload", CALLBACK),
     ("onBrowserLog", "a function cannot be sent; read `/v1/renders/{id}/log` instead"),
@@ -469,11 +473,10 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("puppeteerInstance", "the server opens its own browser"),
     ("quality", "Remotion has replaced it by `jpegQuality`"),
     ("separateAudioTo", "a render has one file; ask for a second one with an audio codec"),
-    ("webhook", "this server sends no webhooks; follow `/v1/renders/{id}/events` instead"),
 ];
 
 /// Options with fields of their own.
-const OBJECTS: [&str; 3] = ["chromiumOptions", "downloadBehavior", "queue"];
+const OBJECTS: [&str; 5] = ["chromiumOptions", "downloadBehavior", "notify", "queue", "webhook"];
 /// Longest name of a composition, site, group or tenant, in bytes.
 const MAX_NAME: usize = 256;
 /// Most bytes that all options beside the input props may have.
@@ -600,6 +603,8 @@ impl RenderRequest {
             download_behavior: None,
             delete_after: None,
             queue: None,
+            webhook: None,
+            notify: None,
             dry_run: None,
             ..self.clone()
         }
@@ -696,6 +701,7 @@ impl RenderRequest {
         if let Some(queue) = &self.queue {
             queue.check(&mut errors);
         }
+        errors.0.extend(self.check_notices());
         match kind {
             Kind::Media => self.check_media(&mut errors),
             Kind::Still => self.check_still(&mut errors),
@@ -1003,7 +1009,17 @@ mod tests {
             (json!({"codec": "mp3", "muted": true}), "/muted"),
             (json!({"composition": ""}), "/composition"),
             (json!({"frame": 1}), "/frame"),
-            (json!({"webhook": {"url": "http://x"}}), "/webhook"),
+            (json!({"webhook": {"secret": "s"}}), "/webhook/url"),
+            (json!({"webhook": {"url": "ftp://x"}}), "/webhook/url"),
+            (json!({"webhook": {"url": "https://user@x"}}), "/webhook/url"),
+            (json!({"webhook": {"url": "https://x", "secret": ""}}), "/webhook/secret"),
+            (
+                json!({"webhook": {"url": "https://x", "customData": {"a": "x".repeat(1_024)}}}),
+                "/webhook/customData",
+            ),
+            (json!({"webhook": {"url": "https://x", "customData": [1]}}), "/webhook/customData"),
+            (json!({"notify": {"email": ["anna@example.com", "anna"]}}), "/notify/email/1"),
+            (json!({"notify": {"sms": []}}), "/notify/sms"),
             (json!({"timeoutInMilliseconds": 100}), "/timeoutInMilliseconds"),
             (json!({"chromiumOptions": {"gl": "foo"}}), "/chromiumOptions/gl"),
             (json!({"metadata": {"title": "a\0b"}}), "/metadata"),
@@ -1017,7 +1033,10 @@ mod tests {
 
     #[test]
     fn all_that_is_wrong_is_said_at_once() {
-        assert_eq!(pointers(json!({"webhook": {}, "crf": 99, "scale": -1})), ["/webhook", "/scale", "/crf"]);
+        assert_eq!(
+            pointers(json!({"webhook": {"url": ""}, "crf": 99, "scale": -1})),
+            ["/scale", "/webhook/url", "/crf"]
+        );
     }
 
     #[test]
@@ -1039,6 +1058,7 @@ mod tests {
         let body = json!({
             "composition": "main", "serveUrl": "site", "inputProps": {"ü": [1, 2.5, null]}, "crf": 18.0, "frameRange": [3, null],
             "queue": {"group": "g", "runAt": "2026-01-01T00:00:00Z"}, "outName": "a.mp4",
+            "webhook": {"url": "https://example.com", "secret": "s", "customData": {"a": 1}}, "notify": {"email": ["a@b.c"]},
         });
         let (request, _) = read(&body, Kind::Media).unwrap();
         let again = serde_json::from_str(&serde_json::to_string(&request).unwrap()).unwrap();

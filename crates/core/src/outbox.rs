@@ -1,0 +1,253 @@
+//! What is owed for renders that have ended, and how it went so far.
+//!
+//! A delivery comes into being in the transaction that ends its render: nobody has to remember to make it. It carries
+//! the render as it ended, so that what is told stays true when the render is retried meanwhile.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::notice::{Channel, Notice};
+use crate::ports::QueueError;
+use crate::render::{Failure, Kind, Output, RenderId, Status, TenantId, words};
+use crate::request::RenderRequest;
+
+words! {
+    /// How far a delivery is.
+    DeliveryStatus {
+        /// It is tried, now or later.
+        Pending = "pending",
+        /// It was taken.
+        Delivered = "delivered",
+        /// It is not tried any more, unless somebody asks for it.
+        Failed = "failed",
+    }
+}
+
+/// Names a delivery for ever: a receiver that sees it twice has got the same one twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DeliveryId(pub i64);
+
+impl fmt::Display for DeliveryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One webhook or mail owed for a render that has ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivery {
+    /// Its name.
+    pub id: DeliveryId,
+    /// Of which render.
+    pub render: RenderId,
+    /// Whose render it is.
+    pub tenant: TenantId,
+    /// How they are told.
+    pub channel: Channel,
+    /// Who stands behind the target: see [`Notice::endpoint`].
+    pub endpoint: String,
+    /// How far it is.
+    pub status: DeliveryStatus,
+    /// How the render ended.
+    pub ended: Status,
+    /// When it was first owed.
+    pub created_at: Timestamp,
+    /// When it is tried next, while it is pending.
+    pub next_try_at: Option<Timestamp>,
+    /// How often it was tried since it was last owed.
+    pub tries: u32,
+}
+
+/// A render as it was when it ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ended {
+    /// How.
+    pub status: Status,
+    /// Why, when it did not succeed.
+    pub error: Option<Failure>,
+    /// Its file, when it did.
+    pub output: Option<Output>,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// When it was first leased.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Timestamp,
+    /// What was made.
+    pub kind: Kind,
+}
+
+/// A delivery whose time has come, with all that telling it needs.
+#[derive(Clone, Debug)]
+pub struct Due {
+    /// Which one.
+    pub delivery: Delivery,
+    /// Must match what is settled: somebody who took it too long ago changes nothing.
+    pub token: i64,
+    /// To whom.
+    pub notice: Notice,
+    /// What a webhook is signed with: the render's own secret, or the tenant's active ones, the oldest first.
+    pub secrets: Vec<Secret>,
+    /// What is told.
+    pub ended: Ended,
+    /// What was asked for.
+    pub request: RenderRequest,
+}
+
+/// Something that webhooks are signed with. Says nothing of itself in logs.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// One go at a delivery, as remembered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Try {
+    /// When it began.
+    pub at: Timestamp,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+    /// What the other side answered: a status of HTTP, or a reply code of SMTP; absent when it answered nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<u16>,
+    /// Why it was not taken; absent when it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What becomes of a delivery after a go at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// It was taken.
+    Delivered,
+    /// It is tried again, so long from now.
+    Retry(Duration),
+    /// Trying again would not help.
+    Failed,
+}
+
+/// How many deliveries may be taken now.
+#[derive(Clone, Debug)]
+pub struct Room {
+    /// In all.
+    pub total: usize,
+    /// To an endpoint that is not named below.
+    pub each: usize,
+    /// To these, so many: fewer because some are under way, or none because it seems to be down.
+    pub named: Vec<(String, usize)>,
+}
+
+/// Which deliveries to list, newest first.
+#[derive(Clone, Debug, Default)]
+pub struct DeliveryFilter {
+    /// Of this tenant; of all when absent.
+    pub tenant: Option<TenantId>,
+    /// Of this render.
+    pub render: Option<RenderId>,
+    /// So far.
+    pub status: Option<DeliveryStatus>,
+    /// Older than this one.
+    pub before: Option<DeliveryId>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// Deliveries by how far they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeliveryCounts {
+    /// Tried now or later.
+    pub pending: u64,
+    /// Taken.
+    pub delivered: u64,
+    /// Given up.
+    pub failed: u64,
+}
+
+/// What the renders of a tenant tell at their end where they do not say it themselves, and what their webhooks are
+/// signed with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct TenantNotices {
+    /// Where webhooks go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook_url: Option<String>,
+    /// Who gets a mail.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub email: Vec<String>,
+    /// The secrets that are active, the oldest first: two at most, while one takes over from the other.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<Secret>,
+}
+
+impl TenantNotices {
+    /// Most secrets that are active at a time.
+    pub const MAX_SECRETS: usize = 2;
+}
+
+/// Why a delivery was not queued again.
+#[derive(Debug, thiserror::Error)]
+pub enum RedeliverError {
+    /// There is no such delivery.
+    #[error("no such delivery")]
+    NotFound,
+    /// It is being tried anyway.
+    #[error("the delivery is pending already")]
+    Pending,
+    /// The outbox cannot answer now.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+/// What is owed. Every method that changes something is one transaction, on disk when it returns.
+#[async_trait]
+pub trait Outbox: fmt::Debug + Send + Sync {
+    /// Takes deliveries whose time has come, as many as there is room for, the longest due first at each endpoint. Who
+    /// takes one has `hold` to settle it: after that somebody else may take it.
+    async fn take_due(&self, room: Room, hold: Duration) -> Result<Vec<Due>, QueueError>;
+
+    /// Records a go at a delivery and what becomes of it. False when it was not theirs any more; nothing has changed then.
+    async fn settle(
+        &self,
+        delivery: DeliveryId,
+        token: i64,
+        tried: Try,
+        settled: Settled,
+    ) -> Result<bool, QueueError>;
+
+    /// When the next delivery that nobody holds is due; none when none is pending.
+    async fn next_due(&self) -> Result<Option<Timestamp>, QueueError>;
+
+    /// Returns when something may have become due that was not before. Not more often than needed, and never too rarely;
+    /// time that passes does not count.
+    async fn owed(&self);
+
+    /// Deliveries, newest first.
+    async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<Delivery>, QueueError>;
+
+    /// One delivery, with every go at it, the oldest first.
+    async fn delivery(&self, delivery: DeliveryId) -> Result<Option<(Delivery, Vec<Try>)>, QueueError>;
+
+    /// Owes it again, from now, with all its tries. The goes so far stay on record.
+    async fn redeliver(&self, delivery: DeliveryId) -> Result<Delivery, RedeliverError>;
+
+    /// How many there are. Cheap, however many.
+    async fn delivery_counts(&self) -> Result<DeliveryCounts, QueueError>;
+
+    /// What a tenant has set; nothing for one that was never seen.
+    async fn tenant_notices(&self, tenant: &TenantId) -> Result<TenantNotices, QueueError>;
+
+    /// Sets it, for renders that are accepted from now on, and the secrets for all that is delivered from now on.
+    async fn set_tenant_notices(&self, tenant: &TenantId, notices: TenantNotices) -> Result<(), QueueError>;
+}
