@@ -87,11 +87,11 @@ fn the_table_says_what_is_so() {
 }
 
 #[test]
-fn what_is_honoured_reaches_remotion_unless_it_is_about_what_becomes_of_the_file() {
+fn what_is_honoured_reaches_remotion_unless_it_is_for_lastframe_to_do() {
     for (option, row) in rows() {
         for (kind, said) in [(Kind::Media, &row.media), (Kind::Still, &row.still)] {
-            if said != "honoured" || ["outName", "downloadBehavior", "deleteAfter"].contains(&option.as_str())
-            {
+            const LASTFRAMES: [&str; 4] = ["outName", "downloadBehavior", "deleteAfter", "webhook"];
+            if said != "honoured" || LASTFRAMES.contains(&option.as_str()) {
                 continue;
             }
             let mut body: Map<String, Value> = serde_json::from_str(&format!("{{{}}}", row.example)).unwrap();
