@@ -40,7 +40,7 @@ use self::pool::Pool;
 use self::sidecar::{Command, Event, Sidecar, SidecarError, Site};
 use crate::logs::{AttemptLog, Logs};
 
-pub use self::confine::{SUPERVISED, supervised};
+pub use self::confine::{SUPERVISED, has_landlock, supervised};
 pub use self::renderers::{RendererError, Renderers, version_of};
 pub use self::supervise::supervise;
 pub use self::walls::{Sandbox, Wall, Walls};
