@@ -14,6 +14,7 @@ pub mod frame_range;
 pub mod lease;
 pub mod limits;
 pub mod net;
+pub mod observer;
 pub mod percent;
 pub mod ports;
 pub mod props;
@@ -26,6 +27,7 @@ pub use accounts::{Scope, Scopes};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use lease::{Checkpoint, Extended, HandBack, Lease, LeaseToken, Outcome, RetryPolicy};
 pub use limits::Limits;
+pub use observer::Observer;
 pub use render::{
     Attempt, Blocked, Deletion, Event, Failure, Kind, Output, Phase, Progress, Render, RenderId, Status,
     TenantId,
