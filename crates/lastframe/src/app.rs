@@ -181,16 +181,14 @@ impl App {
         let retention = Retention { queue, outputs, logs, clock, keep: config.retention }.run(close.clone());
         let leftovers = sweep_outputs(swept, Arc::clone(&store), close.clone());
         let sweeps = keep_house(store, Arc::clone(&renderer), close.clone());
+        // A task of its own: whoever follows live waits for nothing else.
+        let following = tokio::spawn(live.run(close.clone()));
         let closing = close.clone();
         let housekeeping = tokio::spawn(async move {
-            tokio::join!(
-                leftovers,
-                sweeps,
-                retention,
-                old_audit,
-                live.run(closing.clone()),
-                encryption.run(closing)
-            );
+            tokio::join!(leftovers, sweeps, retention, old_audit, encryption.run(closing));
+            if let Err(error) = following.await {
+                tracing::error!(%error, "telling of changes panicked");
+            }
         });
         // Under TLS a client wants the name that the certificate is for.
         folder.announce(config.public_url.as_ref().filter(|_| config.tls.is_some()).unwrap_or(&url))?;

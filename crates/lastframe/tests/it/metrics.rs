@@ -90,6 +90,10 @@ async fn what_a_server_has_done_stands_in_figures_that_prometheus_takes() {
     assert!(!text.contains("acme") && !text.contains(&good), "no series for a tenant or a render");
     promtool(&["check", "metrics"], &text);
 
+    let page = include_str!("../../../../docs/operate.md");
+    for name in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()) {
+        assert!(page.contains(&format!("`{name}")), "docs/operate.md does not explain {name}");
+    }
     let told = names(&text);
     let rules = std::fs::read_to_string(prometheus().join("lastframe.rules.yml")).unwrap();
     for name in names(&rules) {
