@@ -28,6 +28,9 @@ pub trait Observer: fmt::Debug + Send + Sync {
 
     /// News of a render were sent off by a channel such as `webhook`: `delivered`, `retried` or `failed` for good.
     fn delivered(&self, _channel: &'static str, _outcome: &'static str) {}
+
+    /// So many news wait to be sent off, or to be sent again.
+    fn deliveries_pending(&self, _pending: u64) {}
 }
 
 /// Nobody counts.

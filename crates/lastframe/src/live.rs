@@ -50,6 +50,7 @@ pub(crate) struct Live {
 impl Live {
     /// For so many followers at once.
     pub(crate) fn new(queue: Arc<dyn Queue>, most: usize) -> anyhow::Result<Self> {
+        let most = most.min(Semaphore::MAX_PERMITS);
         let log = Mutex::new(Log::new(format!("{:016x}", getrandom::u64()?), REMEMBERED));
         Ok(Self { queue, log, seats: Arc::new(Semaphore::new(most)), most })
     }

@@ -75,6 +75,7 @@ pub(crate) struct Metrics {
     streams: Gauge,
     requests: Family<[Label<String>; 3], Counter>,
     deliveries: Family<[Label; 2], Counter>,
+    pending: Gauge,
 }
 
 impl Metrics {
@@ -169,6 +170,12 @@ impl Metrics {
                 "deliveries",
                 "News of renders that were sent off, by channel and outcome",
                 Family::default(),
+            ),
+            pending: add(
+                all,
+                "deliveries_pending",
+                "News of renders that wait to be sent off, or to be sent again",
+                Gauge::default(),
             ),
             registry,
         };
@@ -270,6 +277,10 @@ impl Observer for Metrics {
     fn delivered(&self, channel: &'static str, outcome: &'static str) {
         self.deliveries.get_or_create(&[("channel", channel), ("outcome", outcome)]).inc();
     }
+
+    fn deliveries_pending(&self, pending: u64) {
+        self.pending.set(count(pending));
+    }
 }
 
 fn add<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
@@ -314,6 +325,7 @@ mod tests {
         metrics.rendered(Kind::Still, Duration::from_secs(1), Some(1));
         metrics.worker_busy();
         metrics.delivered("webhook", "failed");
+        metrics.deliveries_pending(8);
         metrics.answered(&Method::GET, "/v1/renders/{id}", Some(StatusCode::NOT_FOUND));
         metrics.answered(&Method::from_bytes(b"MADEUP").unwrap(), "/", None);
         let text = metrics.text(&figures());
@@ -338,6 +350,7 @@ mod tests {
             "lastframe_event_streams 4",
             "lastframe_http_requests_total{method=\"GET\",route=\"/v1/renders/{id}\",status=\"4xx\"} 1",
             "lastframe_http_requests_total{method=\"other\",route=\"/\",status=\"none\"} 1",
+            "lastframe_deliveries_pending 8",
             "lastframe_deliveries_total{channel=\"webhook\",outcome=\"failed\"} 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");

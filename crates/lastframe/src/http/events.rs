@@ -4,8 +4,8 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::extract::{FromRequestParts, State};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::http::{HeaderName, StatusCode};
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream::{self, StreamExt as _};
@@ -151,7 +151,9 @@ fn follow(api: &Api, topic: Topic, last: Option<&str>) -> Result<Follower, ApiEr
 /// A stream that ends when the server does.
 fn answer(api: &Api, events: impl stream::Stream<Item = Event> + Send + 'static) -> Response {
     let stopping = api.stopping.clone().cancelled_owned();
-    Sse::new(events.take_until(stopping).map(Ok::<_, Infallible>)).into_response()
+    let events = Sse::new(events.take_until(stopping).map(Ok::<_, Infallible>));
+    // nginx collects an answer before it passes that on, unless told otherwise.
+    ([(HeaderName::from_static("x-accel-buffering"), "no")], events).into_response()
 }
 
 fn ended(at: jiff::Timestamp) -> String {
