@@ -11,6 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use futures_util::stream::{self, StreamExt as _};
 use lastframe_core::{RenderId, Scope};
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
 use super::renders::{owned, view};
 use super::{Api, ApiError, Path, Query, RenderView, Token};
@@ -102,6 +103,7 @@ pub(super) async fn events(
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let first = !follower.resumed() || end.is_some();
+    let stopping = api.stopping.clone();
     let stream = RenderStream {
         listener: Listener { api, caller, token, all: false },
         follower,
@@ -109,7 +111,7 @@ pub(super) async fn events(
         first,
         over: false,
     };
-    Ok(answer(&stream.listener.api.clone(), stream::unfold(stream, RenderStream::next)))
+    Ok(answer(stopping, stream::unfold(stream, RenderStream::next)))
 }
 
 /// Follow all your renders
@@ -139,9 +141,9 @@ pub(super) async fn tenant_events(
     caller.need(if all { Scope::Admin } else { Scope::RendersRead })?;
     let topic = if all { Topic::All } else { Topic::Tenant(caller.tenant.clone()) };
     let follower = follow(&api, topic, last.as_deref())?;
-    let anew = !follower.resumed();
+    let (anew, stopping) = (!follower.resumed(), api.stopping.clone());
     let stream = TenantStream { listener: Listener { api, caller, token, all }, follower, anew };
-    Ok(answer(&stream.listener.api.clone(), stream::unfold(stream, TenantStream::next)))
+    Ok(answer(stopping, stream::unfold(stream, TenantStream::next)))
 }
 
 fn follow(api: &Api, topic: Topic, last: Option<&str>) -> Result<Follower, ApiError> {
@@ -149,9 +151,11 @@ fn follow(api: &Api, topic: Topic, last: Option<&str>) -> Result<Follower, ApiEr
 }
 
 /// A stream that ends when the server does.
-fn answer(api: &Api, events: impl stream::Stream<Item = Event> + Send + 'static) -> Response {
-    let stopping = api.stopping.clone().cancelled_owned();
-    let events = Sse::new(events.take_until(stopping).map(Ok::<_, Infallible>));
+fn answer(
+    stopping: CancellationToken,
+    events: impl stream::Stream<Item = Event> + Send + 'static,
+) -> Response {
+    let events = Sse::new(events.take_until(stopping.cancelled_owned()).map(Ok::<_, Infallible>));
     // nginx collects an answer before it passes that on, unless told otherwise.
     ([(HeaderName::from_static("x-accel-buffering"), "no")], events).into_response()
 }
