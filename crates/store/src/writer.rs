@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use lastframe_core::ports::{Change, QueueError};
-use lastframe_core::{Clock, Limits, RenderId};
+use lastframe_core::{Clock, Limits, Observer, RenderId};
 use rusqlite::Connection;
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot};
 
@@ -61,6 +61,11 @@ impl Tx<'_> {
         self.effects.claimable = true;
     }
 
+    /// Tells whoever counts, after the commit, how an attempt ended.
+    pub(crate) fn attempt_ended(&mut self, outcome: &'static str) {
+        self.effects.attempts.push(outcome);
+    }
+
     /// Seals with these keys once the transaction is committed.
     pub(crate) fn seal_with(&mut self, keys: Keys) {
         self.effects.keys = Some(keys);
@@ -70,6 +75,8 @@ impl Tx<'_> {
 #[derive(Default)]
 struct Effects {
     changed: Vec<RenderId>,
+    /// Outcomes of attempts that ended.
+    attempts: Vec<&'static str>,
     claimable: bool,
     keys: Option<Keys>,
     /// Why nothing of this transaction can be committed.
@@ -115,6 +122,7 @@ pub(crate) struct Writer {
 pub(crate) struct Signals {
     pub(crate) changes: broadcast::Sender<Change>,
     pub(crate) claimable: Arc<Notify>,
+    pub(crate) observer: Arc<dyn Observer>,
 }
 
 impl Writer {
@@ -259,14 +267,15 @@ where
         Err(error) => Err(Arc::new(error) as Fault),
     };
     execute("SAVEPOINT command")?;
-    let (changed, claimable, keys) =
-        (tx.effects.changed.len(), tx.effects.claimable, tx.effects.keys.clone());
+    let (changed, attempts) = (tx.effects.changed.len(), tx.effects.attempts.len());
+    let (claimable, keys) = (tx.effects.claimable, tx.effects.keys.clone());
     let result =
         catch_unwind(AssertUnwindSafe(|| command(tx))).unwrap_or_else(|panic| Err(panicked(&*panic).into()));
     let undone = if result.is_ok() {
         Ok(())
     } else {
         tx.effects.changed.truncate(changed);
+        tx.effects.attempts.truncate(attempts);
         tx.effects.claimable = claimable;
         tx.effects.keys = keys;
         execute("ROLLBACK TO command")
@@ -358,6 +367,9 @@ fn run(
             for render in effects.changed {
                 // No listener is no fault.
                 drop(signals.changes.send(Change { render }));
+            }
+            for outcome in effects.attempts {
+                signals.observer.attempt_recorded(outcome);
             }
             if effects.claimable {
                 signals.claimable.notify_waiters();
@@ -479,7 +491,11 @@ mod tests {
         let checkpointer = Checkpointer::start(&path, &mut connection).unwrap();
         let mark = Mark::set(folder.path(), Reached { database: "notes".into(), commits: 0 }).unwrap();
         let files = Files { connection, mark, checkpointer };
-        let signals = Signals { changes: broadcast::channel(16).0, claimable: Arc::new(Notify::new()) };
+        let signals = Signals {
+            changes: broadcast::channel(16).0,
+            claimable: Arc::new(Notify::new()),
+            observer: Arc::new(()),
+        };
         let clock = Arc::new(ManualClock::new(jiff::Timestamp::UNIX_EPOCH));
         let ring = Arc::new(Ring::new(Keys::default()));
         let writer =
