@@ -48,7 +48,7 @@ export function chart(hours) {
 function table(hours) {
   const rows = hours.filter(({ accepted, succeeded, failed }) => accepted + succeeded + failed > 0).map((hour) =>
     h("tr", null, h("th", { scope: "row" }, HOUR.format(new Date(hour.start))), h("td", null, hour.accepted), h("td", null, hour.succeeded), h("td", null, hour.failed)));
-  return h("table", { class: "unseen" }, h("caption", null, "Hours in which something happened"),
+  return h("div", { class: "unseen" }, h("table", null, h("caption", null, "Hours in which something happened"),
     h("thead", null, h("tr", null, ...["Hour", "Accepted", "Succeeded", "Failed"].map((name) => h("th", { scope: "col" }, name)))),
-    h("tbody", null, ...rows));
+    h("tbody", null, ...rows)));
 }

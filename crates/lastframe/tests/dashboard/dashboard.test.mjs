@@ -78,10 +78,12 @@ test("a render is submitted, watched while it is made, and played", async () => 
   await page.getByRole("button", { name: "Submit the render" }).click();
   assert.equal(await props.getAttribute("aria-invalid"), "true");
   await props.fill(JSON.stringify({ msPerFrame: 60, frames: 40 }));
-  await page.getByLabel("File name").fill("a/b.mp4");
-  await page.getByRole("button", { name: "Submit the render" }).click();
-  await page.locator("[aria-invalid]").waitFor();
+  await page.getByLabel("Priority").fill("5000");
   await page.getByLabel("File name").fill("film.mp4");
+  await page.getByRole("button", { name: "Submit the render" }).click();
+  await page.getByText("is 5000, and must be from -1000 to 1000").waitFor();
+  assert.equal(await page.getByLabel("Priority").getAttribute("aria-invalid"), "true");
+  await page.getByLabel("Priority").fill("");
   await page.getByRole("button", { name: "Submit the render" }).click();
 
   await page.getByRole("heading", { level: 1, name: "slow" }).waitFor();
@@ -114,6 +116,7 @@ test("a render that is under way is cancelled", async () => {
   await enter(page);
   await page.goto(`/#/renders/${id}`);
   await page.locator('[role="progressbar"][aria-valuetext*="frames"]').waitFor();
+  await accessible(page, "a render that is under way");
   await page.getByRole("button", { name: "Cancel" }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Cancel the render" }).click();
   await shows(page, "Cancelled");
@@ -136,6 +139,7 @@ test("why a render failed is told with its place in the sources, and other props
   await page.getByRole("button", { name: "Retry with other props" }).click();
   const editor = page.getByRole("dialog").getByLabel("Input props");
   assert.deepEqual(JSON.parse(await editor.inputValue()), { text: "one" });
+  await accessible(page, "the dialog with other props");
   await editor.fill('{"text": "two"}');
   await page.getByRole("button", { name: "Render with these props" }).click();
   await page.getByRole("link", { name: id.slice(-12) }).waitFor();
@@ -149,7 +153,7 @@ test("why a render failed is told with its place in the sources, and other props
 });
 
 test("what failed for good is queued again, chosen or all at once", async () => {
-  for (const text of ["a", "b"]) await ended(await submit("throws", { inputProps: { text } }));
+  for (const text of ["a", "b"]) await ended(await submit("metadata-throws", { inputProps: { text } }));
   const { page, leave } = await person(browser);
   await enter(page);
   await visit(page, "failed", "Failed");
@@ -208,14 +212,14 @@ test("a list follows what happens, and is narrowed by state, group and the begin
 
 test("who may only look sees nothing to press", async () => {
   const { token } = await ask("POST", "/v1/tokens", { name: "reader", scopes: ["renders:read"] });
-  const id = await submit("throws");
+  const id = await submit("metadata-throws");
   await ended(id);
   const { page, leave } = await person(browser);
   await enter(page, token);
   assert.equal(await page.getByRole("link", { name: "New render" }).count(), 0);
   await visit(page, "failed", "Failed");
   assert.equal(await page.getByRole("checkbox").count(), 0);
-  await visit(page, `renders/${id}`, "throws");
+  await visit(page, `renders/${id}`, "metadata-throws");
   assert.equal(await page.getByRole("button", { name: /Retry|Cancel|Send/ }).count(), 0);
   await visit(page, "queue", "Queue");
   assert.equal(await page.getByRole("button", { name: /Pause|Resume/ }).count(), 0);
@@ -280,10 +284,10 @@ test("all of it works by the keyboard alone", async () => {
 test("every page fits a phone, and has no serious fault in light and in dark", async () => {
   const long = "a-very-long-name-of-a-group-that-somebody-has-made-by-joining-many-words-with-hyphens-and-never-stopping";
   const good = await submit("tiny", { queue: { group: long } });
-  const bad = await submit("throws");
+  const bad = await submit("metadata-throws");
   await ask("POST", `/v1/groups/${long}-2/pause`);
   await Promise.all([ended(good), ended(bad)]);
-  const pages = [["renders", "Renders"], [`renders/${good}`, "tiny"], [`renders/${bad}`, "throws"], ["failed", "Failed"], ["groups", "Groups"], ["queue", "Queue"], ["new", "New render"]];
+  const pages = [["renders", "Renders"], [`renders/${good}`, "tiny"], [`renders/${bad}`, "metadata-throws"], ["failed", "Failed"], ["groups", "Groups"], ["queue", "Queue"], ["new", "New render"]];
   for (const colorScheme of ["light", "dark"]) {
     const { page, leave } = await person(browser, { colorScheme, viewport: { width: 390, height: 844 }, reducedMotion: "reduce" });
     await enter(page);

@@ -87,9 +87,11 @@ for (const [name, options, hash] of [
     await page.evaluate(async () => {
       const video = document.querySelector("video");
       if (!video) return;
-      const sought = new Promise((resolve) => video.addEventListener("seeked", resolve, { once: true }));
-      video.currentTime = 2;
-      await sought;
+      const heard = (event) => new Promise((resolve) => video.addEventListener(event, resolve, { once: true }));
+      video.preload = "auto";
+      if (video.readyState < 4) await heard("canplaythrough");
+      video.currentTime = 3.9;
+      await heard("seeked");
     });
     await page.evaluate(() => document.activeElement?.blur());
   }
