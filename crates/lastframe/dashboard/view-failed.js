@@ -19,7 +19,7 @@ export async function failed({ main, mayWrite, signal, title }) {
   });
   const some = action("Retry", retrySome, { class: "primary" });
   const all = action("Retry all", retryAll);
-  const bar = h("div", { class: "buttons", role: "group", "aria-label": "Retry" }, mayWrite && some, mayWrite && all);
+  const bar = h("div", { class: "buttons", role: "group", "aria-label": "Retry", hidden: true }, mayWrite && some, mayWrite && all);
   fill(main, h("div", { class: "head" }, h("h1", null, "Failed"), bar),
     h("p", { class: "lead" }, "These ended without an output and have no attempts left. A retry keeps the render's id and its place in its group."),
     list.element);
@@ -49,6 +49,7 @@ export async function failed({ main, mayWrite, signal, title }) {
   async function retrySome() {
     const { renders } = await api.redrive({ ids: [...chosen] });
     chosen.clear();
+    list.reset();
     await load();
     /** @type {HTMLElement | null} */ (main.querySelector("h1"))?.focus();
     return `${counted(renders.length, "render is", "renders are")} queued again.`;
@@ -65,6 +66,7 @@ export async function failed({ main, mayWrite, signal, title }) {
       answer = await api.redrive({ until: answer.until });
       count += answer.renders.length;
     }
+    list.reset();
     await load();
     return `${counted(count, "render is", "renders are")} queued again.`;
   }

@@ -64,6 +64,7 @@ export async function renders({ main, mayWrite, isAdmin, me, query, signal, titl
     const given = new URLSearchParams(Object.entries(filter()).filter(([, value]) => value));
     // The same page under another address: going back leads out of it, not through every letter.
     history.replaceState(null, "", `#/renders${given.size ? `?${given}` : ""}`);
+    list.reset();
     try {
       await load();
       announce(counted(list.count(), "render is shown", "renders are shown"));
@@ -184,10 +185,12 @@ export function rows({ main, empty: none, choose }) {
       let one = known.get(render.renderId);
       if (!one) {
         one = row(render);
+        one.update(render);
         choose?.(one.element, render);
         known.set(render.renderId, one);
       }
-      one.update(render);
+      // Of what is further down, the row knows more than the answer of back then.
+      if (index < firstPage.length) one.update(render);
       // Only what has moved is moved: the rest keeps its focus.
       if (element.children[index] !== one.element) element.insertBefore(one.element, element.children[index] ?? null);
     });
@@ -199,14 +202,20 @@ export function rows({ main, empty: none, choose }) {
     /** @param {{renders: Render[], nextCursor?: string}} page @param {typeof next} ask */
     put(page, ask) {
       next = ask;
-      // What was shown further down stays while the list above it is the same.
-      const same = firstPage.length && rest.length && page.renders.some(({ renderId }) => renderId === firstPage.at(-1)?.renderId);
-      if (!same) {
+      // What was shown further down stays, and what newer ones have pushed off the first page goes there.
+      const still = new Set(page.renders.map(({ renderId }) => renderId));
+      const last = firstPage.findLastIndex(({ renderId }) => still.has(renderId));
+      if (rest.length && last >= 0) rest = [...firstPage.slice(last + 1), ...rest];
+      else {
         rest = [];
         cursor = page.nextCursor;
       }
       firstPage = page.renders;
       draw();
+    },
+    /** Something else is listed from now on. */
+    reset() {
+      [firstPage, rest] = [[], []];
     },
     /** Whether it is shown and its state is another now. @param {Render} render */
     update(render) {

@@ -18,50 +18,41 @@ pub(crate) fn hours(
     db: &Connection,
     tenant: Option<&TenantId>,
     since: i64,
-    count: u32,
+    hours: u32,
 ) -> Result<Vec<Hour>, QueueError> {
-    let start = |hour: i64| Timestamp::from_millisecond(since + hour * HOUR).map_err(storage);
-    let mut hours = (0..i64::from(count))
-        .map(|hour| Ok(Hour { start: start(hour)?, accepted: 0, succeeded: 0, failed: 0 }))
-        .collect::<Result<Vec<_>, QueueError>>()?;
-    for (sql, _) in questions(tenant.is_some()) {
-        let mut values: Vec<Box<dyn ToSql>> =
-            vec![Box::new(since), Box::new(since + i64::from(count) * HOUR)];
+    let [accepted, ended] = questions(tenant.is_some()).map(|(sql, _)| sql);
+    let count = |hour: u32| -> rusqlite::Result<(u64, u64, u64)> {
+        let from = since + i64::from(hour) * HOUR;
+        let mut values: Vec<Box<dyn ToSql>> = vec![Box::new(from), Box::new(from + HOUR)];
         values.extend(tenant.map(|tenant| Box::new(tenant.as_str().to_owned()) as Box<dyn ToSql>));
-        let counted: Vec<(usize, String, u64)> = db
-            .prepare_cached(&sql)
-            .and_then(|mut sql| {
-                let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
-                sql.query_map(params_from_iter(values), row)?.collect()
-            })
-            .map_err(storage)?;
-        for (hour, what, count) in counted {
-            let Some(hour) = hours.get_mut(hour) else { continue };
-            match what.as_str() {
-                "accepted" => hour.accepted = count,
-                "succeeded" => hour.succeeded = count,
-                "failed" => hour.failed = count,
-                _ => {}
-            }
-        }
-    }
-    Ok(hours)
+        let accepted =
+            db.prepare_cached(&accepted)?.query_row(params_from_iter(&values), |row| row.get(0))?;
+        let (succeeded, failed) = db
+            .prepare_cached(&ended)?
+            .query_row(params_from_iter(&values), |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok((accepted, succeeded, failed))
+    };
+    let hour = |hour: u32| {
+        let start = Timestamp::from_millisecond(since + i64::from(hour) * HOUR).map_err(storage)?;
+        let (accepted, succeeded, failed) = count(hour).map_err(storage)?;
+        Ok(Hour { start, accepted, succeeded, failed })
+    };
+    (0..hours).map(hour).collect()
 }
 
-/// The SQL that counts, each with the index that holds all it needs.
+/// The SQL that counts within an hour, each with the index that holds all it needs. Hour by hour, because that is a walk
+/// along the index; all at once, grouped, would be sorted first.
 fn questions(of_a_tenant: bool) -> [(String, &'static str); 2] {
     let tenant = if of_a_tenant { " AND tenant_id = (SELECT id FROM tenant WHERE name = ?3)" } else { "" };
-    let ask = |time: &str, what: &str, index: &'static str, which: &str| {
-        let sql = format!(
-            "SELECT ({time} - ?1) / {HOUR} AS hour, {what} AS what, count(*) FROM render INDEXED BY {index}
-             WHERE {which}{time} >= ?1 AND {time} < ?2{tenant} GROUP BY hour, what"
-        );
-        (sql, index)
-    };
-    [
-        ask("created_at", "'accepted'", "render_accepted_at", ""),
-        ask("finished_at", "status", "render_ended", "status IN ('succeeded', 'failed', 'cancelled') AND "),
-    ]
+    let accepted = format!(
+        "SELECT count(*) FROM render INDEXED BY render_accepted_at WHERE created_at >= ?1 AND created_at < ?2{tenant}"
+    );
+    let ended = format!(
+        "SELECT count(*) FILTER (WHERE status = 'succeeded'), count(*) FILTER (WHERE status = 'failed')
+         FROM render INDEXED BY render_ended WHERE status IN ('succeeded', 'failed', 'cancelled')
+         AND finished_at >= ?1 AND finished_at < ?2{tenant}"
+    );
+    [(accepted, "render_accepted_at"), (ended, "render_ended")]
 }
 
 /// Who holds leases, and of which renders.

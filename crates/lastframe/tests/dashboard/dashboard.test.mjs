@@ -210,6 +210,24 @@ test("a list follows what happens, and is narrowed by state, group and the begin
   await leave();
 });
 
+test("a long list goes on, and keeps what was shown when something new comes", async () => {
+  await ask("POST", "/v1/groups/long/pause");
+  const render = { serveUrl: "test", composition: "tiny", queue: { group: "long" } };
+  await ask("POST", "/v1/renders/batch", { renders: Array(60).fill(render) });
+  const { page, leave } = await person(browser);
+  await enter(page);
+  await visit(page, "renders?group=long", "Renders");
+  const shown = (count) => page.waitForFunction((rows) => document.querySelectorAll(".row").length === rows, count);
+  await shown(50);
+  await page.getByRole("button", { name: "Show more" }).click();
+  await shown(60);
+  const focused = await page.evaluate(() => [...document.querySelectorAll(".row")].indexOf(document.activeElement.closest(".row")));
+  assert.equal(focused, 50, "one reads on where the list went on");
+  await submit("tiny", { queue: { group: "long" } });
+  await shown(61);
+  await leave();
+});
+
 test("who may only look sees nothing to press", async () => {
   const { token } = await ask("POST", "/v1/tokens", { name: "reader", scopes: ["renders:read"] });
   const id = await submit("metadata-throws");

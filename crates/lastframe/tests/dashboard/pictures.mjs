@@ -83,17 +83,19 @@ for (const [name, options, hash] of [
     await page.getByRole("heading", { level: 1, name: "Renders" }).waitFor();
     await page.goto(`/#/${hash}`);
     // Frames of the list come one by one, and of a video with its beginning.
-    await page.waitForFunction(() => document.querySelector("main h1 ~ *, main .head ~ *") && [...document.images].every(({ complete }) => complete));
+    await page.waitForFunction(() => document.querySelector("main :is(.row, .card, .empty)") && [...document.images].every(({ complete }) => complete));
     await page.evaluate(async () => {
       const video = document.querySelector("video");
       if (!video) return;
-      const heard = (event) => new Promise((resolve) => video.addEventListener(event, resolve, { once: true }));
-      video.preload = "auto";
-      if (video.readyState < 4) await heard("canplaythrough");
-      video.currentTime = 3.9;
-      await heard("seeked");
+      // It plays for a moment, so that what is shown is a frame and no sign of waiting.
+      video.muted = true;
+      video.currentTime = 3.6;
+      await video.play();
+      await new Promise((resolve) => video.addEventListener("timeupdate", () => video.currentTime > 3.9 && resolve()));
+      video.pause();
     });
     await page.evaluate(() => document.activeElement?.blur());
+    await page.mouse.move(0, 0);
   }
   await write(name, await page.screenshot());
   await leave();
