@@ -2,7 +2,7 @@
 
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { ask, ended, launch, person } from "./browser.mjs";
+import { ask, ended, launch, person, server, token } from "./browser.mjs";
 
 const out = process.argv[2];
 const email = "ana@studio.example";
@@ -30,9 +30,8 @@ await Promise.all([...done, failed].map(ended));
 const best = await film("chart", { title: "Videos rendered per day", kind: "bar", secondsPerPoint: 0.4, points: points(412, 538, 496, 671, 820, 305, 264) }, { queue: { group: "studio" } });
 await ended(best);
 const live = await text("Season two starts tonight", "channel-4", [0, 899]);
+await text("Thank you, everybody", "newsletter", [0, 599]);
 await text("The making of a garden", "channel-4", [0, 299]);
-await text("Thank you, everybody", "newsletter", [0, 899]);
-await text("Recipes for a rainy day", "cafe-aurora", [0, 299]);
 
 const browser = await launch();
 const shrink = await (await browser.newContext()).newPage();
@@ -49,13 +48,21 @@ async function write(name, png) {
   writeFileSync(join(out, `${name}.webp`), Buffer.from(webp));
 }
 
+/** Waits until what is under way has come some way. */
+async function underWay() {
+  const events = await fetch(`${server}/v1/renders/${live}/events`, { headers: { authorization: `Bearer ${token}` } });
+  for await (const chunk of events.body.pipeThrough(new TextDecoderStream())) {
+    if (Number(/"framesRendered":(\d+)/.exec(chunk)?.[1]) > 300) return;
+  }
+}
+
 const WIDE = { viewport: { width: 1200, height: 780 }, deviceScaleFactor: 1.5, locale: "en-GB" };
 const PHONE = { viewport: { width: 390, height: 800 }, deviceScaleFactor: 2, locale: "en-GB" };
 for (const [name, options, hash] of [
-  ["renders-light", WIDE, "renders"],
-  ["renders-dark", { ...WIDE, colorScheme: "dark" }, "renders"],
   ["render-light", WIDE, `renders/${best}`],
   ["render-dark", { ...WIDE, colorScheme: "dark" }, `renders/${best}`],
+  ["renders-light", WIDE, "renders"],
+  ["renders-dark", { ...WIDE, colorScheme: "dark" }, "renders"],
   ["phone", PHONE, "renders"],
   ...(process.env.ALL ? [
     ["under-way", WIDE, `renders/${live}`],
@@ -71,6 +78,7 @@ for (const [name, options, hash] of [
     ["sign-in", WIDE, null],
   ] : []),
 ]) {
+  if (hash === "renders") await underWay();
   const { page, leave } = await person(browser, options);
   if (hash === null) {
     await page.goto("/");
