@@ -233,10 +233,17 @@ export function picture(render) {
   return h("p", { class: "muted" }, "A browser cannot show this kind of file.");
 }
 
-/** @param {Element} target @param {unknown} error @param {() => void} again */
+/**
+ * Why something cannot be shown, in its place.
+ * @param {Element} target @param {unknown} error @param {() => void} again
+ */
 export function broken(target, error, again) {
   if (error instanceof DOMException) return;
+  const gone = error instanceof Problem && error.status === 404;
   const text = error instanceof Problem ? error.sentence : String(error);
-  fill(target, h("div", { class: "empty", role: "alert" }, h("h2", null, "This could not be shown"), h("p", null, text),
-    h("p", null, h("button", { type: "button", class: "primary", onclick: again }, "Try again"))));
+  const title = gone ? "There is nothing here" : "This could not be shown";
+  const next = gone ? h("a", { href: "#/renders", class: "button primary" }, "Go to the renders")
+    : h("button", { type: "button", class: "primary", onclick: again }, "Try again");
+  fill(target, h("div", { class: "empty", role: "alert" }, h(target.tagName === "MAIN" ? "h1" : "h2", null, title),
+    h("p", null, `${capital(text.replace(/[.]$/, ""))}.`), h("p", null, next)));
 }

@@ -316,6 +316,8 @@ test("every page fits a phone, and has no serious fault in light and in dark", a
     }
     const navigation = await page.getByRole("navigation").boundingBox();
     assert.ok(navigation.y + navigation.height <= 844 && navigation.y > 700, "the pages are at the thumb");
+    await visit(page, "renders/nothing", "There is nothing here");
+    await accessible(page, `nothing in ${colorScheme}`);
     await page.setViewportSize({ width: 1280, height: 800 });
     for (const [hash, heading] of pages) {
       await visit(page, hash, heading);
