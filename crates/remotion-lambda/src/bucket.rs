@@ -9,6 +9,7 @@ use aws_sdk_s3::types::{
     BucketCannedAcl, BucketLifecycleConfiguration, BucketLocationConstraint, CreateBucketConfiguration,
     ExpirationStatus, LifecycleExpiration, LifecycleRule, LifecycleRuleFilter, Object, ObjectCannedAcl,
 };
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::region::{Partition, REGIONS};
@@ -44,7 +45,8 @@ pub struct GetOrCreateBucketOutput {
 }
 
 /// A bucket of Remotion's, as [`Client::get_sites`] lists it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Bucket {
     /// Its name.
     pub name: String,

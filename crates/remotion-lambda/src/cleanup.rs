@@ -115,11 +115,15 @@ impl Client {
         else {
             return Ok(None);
         };
-        let stored = serde_json::from_slice(&text);
-        stored.map(Some).map_err(|error| Error::Reply {
+        let odd = |message: String| Error::Reply {
             action: "s3:GetObject",
-            message: format!("progress.json: {error}"),
-        })
+            message: format!("progress.json: {message}"),
+        };
+        // A list would be read as fields in a row.
+        if !text.trim_ascii_start().starts_with(b"{") {
+            return Err(odd("it is no object".to_owned()));
+        }
+        serde_json::from_slice(&text).map(Some).map_err(|error| odd(error.to_string()))
     }
 }
 

@@ -217,7 +217,10 @@ fn on_the_wire(options: &impl Serialize, props: SentProps, adds: Value) -> Resul
     let Value::Object(mut wire) = serde_json::to_value(options).map_err(reason)? else {
         return Err(Error::Invalid { option: "options", message: "they are not an object".to_owned() });
     };
-    wire.remove("functionName");
+    // Remotion's own options have the region too.
+    for client_only in ["functionName", "region"] {
+        wire.remove(client_only);
+    }
     if let Some(bucket) = wire.remove("forceBucketName") {
         wire.insert("bucketName".to_owned(), bucket);
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use aws_sdk_s3::presigning::PresigningConfig;
 use futures_util::{StreamExt as _, stream};
+use serde::{Deserialize, Serialize};
 
 use crate::bucket::Bucket;
 use crate::region::Partition;
@@ -26,7 +27,8 @@ pub struct GetSitesOptions {
 }
 
 /// A site.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Site {
     /// Its name.
     pub id: String,
@@ -43,7 +45,7 @@ pub struct Site {
 }
 
 /// The sites there are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GetSitesOutput {
     /// The sites.
     pub sites: Vec<Site>,

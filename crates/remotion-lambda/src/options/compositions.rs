@@ -36,7 +36,7 @@ pub struct GetCompositionsOptions {
     pub force_path_style: bool,
     /// How much the function logs. Default: info.
     pub log_level: LogLevel,
-    /// Options this version of the crate does not know, sent as they are. They win over all others but `type` and `inputProps`.
+    /// Options this version of the crate does not know, sent as they are. They win over all others but `type`, `version` and `inputProps`.
     #[serde(flatten)]
     pub extra: Extra,
 }

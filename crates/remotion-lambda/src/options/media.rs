@@ -151,7 +151,7 @@ pub struct RenderMediaOptions {
     /// Whether it can be cancelled: [`Client::cancel_render_on_lambda`](crate::Client::cancel_render_on_lambda). Costs a request
     /// to S3 a second for each running function. Default: `false`.
     pub enable_cancellation: bool,
-    /// Options this version of the crate does not know, sent as they are. They win over all others but `type` and `inputProps`.
+    /// Options this version of the crate does not know, sent as they are. They win over all others but `type`, `version` and `inputProps`.
     #[serde(flatten)]
     pub extra: Extra,
 }
