@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_lambda::config::http::HttpResponse;
-use aws_sdk_lambda::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_lambda::error::{ProvideErrorMetadata, SdkError};
 use thiserror::Error as ThisError;
 
 /// The longest text of somebody else's that an error carries, in bytes.
@@ -264,8 +264,8 @@ impl Error {
     }
 
     fn not_dispatched(action: &'static str, error: &(dyn StdError + 'static)) -> Self {
-        if causes(error).any(<dyn StdError>::is::<CredentialsError>) {
-            return Self::Credentials { message: shown(error) };
+        if let Some(cause) = causes(error).find(|cause| cause.is::<CredentialsError>()) {
+            return Self::Credentials { message: shown(cause) };
         }
         // No answer to a name, or none from a host: the request never left.
         let unsent = causes(error).any(|cause| {
@@ -340,8 +340,10 @@ pub(crate) fn cut(text: &str) -> String {
     text[..end].to_owned()
 }
 
+/// An error with its causes. Not with their `Debug`, which holds whole answers.
 fn shown(error: &(dyn StdError + 'static)) -> String {
-    cut(&DisplayErrorContext(error).to_string())
+    let causes: Vec<String> = causes(error).map(ToString::to_string).collect();
+    cut(&causes.join(": "))
 }
 
 fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {

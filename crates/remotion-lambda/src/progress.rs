@@ -326,3 +326,72 @@ impl Client {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const BUCKET: &str = "b-1";
+
+    fn derived(stored: Value, now: i64, time_limit: Option<i64>) -> RenderProgress {
+        let stored: Stored = serde_json::from_value(stored).unwrap();
+        let render = RenderLocator {
+            bucket_name: BUCKET.to_owned(),
+            render_id: "one".to_owned(),
+            ..RenderLocator::default()
+        };
+        let context = Context { render: &render, region: "us-east-1", now, memory: 2048, time_limit };
+        context.derive(&stored, None).unwrap()
+    }
+
+    fn error(name: &str, message: &str, will_retry: bool) -> Value {
+        json!({ "name": name, "message": message, "isFatal": true, "willRetry": will_retry })
+    }
+
+    #[test]
+    fn a_cancelled_render_is_told_from_one_that_failed() {
+        for (name, message, will_retry, over, cancelled) in [
+            ("Error", "renderMedia() got cancelled", false, true, true),
+            ("CancelledError", "", false, true, true),
+            ("Error", "no such font", false, true, false),
+            ("Error", "Target closed.", true, false, false),
+        ] {
+            let progress = derived(json!({ "errors": [error(name, message, will_retry)] }), 0, None);
+            assert_eq!((progress.is_over(), progress.is_cancelled()), (over, cancelled), "{name} {message}");
+            assert_eq!(progress.fatal_error().is_some(), over);
+        }
+    }
+
+    #[test]
+    fn a_function_is_given_twenty_seconds_after_its_time_limit() {
+        let metadata = json!({ "type": "video", "codec": "h264", "startedDate": 1_000, "totalChunks": 1, "frameRange": [0, 9] });
+        let stored = json!({ "chunks": [0], "renderMetadata": metadata });
+        let silent = json!({ "chunks": [], "renderMetadata": metadata });
+        let unborn = json!({ "timeoutTimestamp": 121_000 });
+        // A render that has all its chunks may join them for as long again.
+        for (stored, end) in [(silent, 141_000), (stored, 261_000), (unborn, 141_000)] {
+            assert!(!derived(stored.clone(), end, Some(120_000)).is_over());
+            let late = derived(stored, end + 1, Some(120_000));
+            assert!(late.is_over() && late.is_timed_out() && !late.is_cancelled(), "{late:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_make_no_sense_do_no_harm() {
+        let metadata = json!({
+            "type": "video", "codec": "brand-new", "frameRange": [0, u64::MAX], "everyNthFrame": 0, "totalChunks": u32::MAX,
+            "framesPerLambda": u64::MAX, "startedDate": i64::MIN,
+        });
+        let stored = json!({
+            "framesRendered": u64::MAX, "lambdasInvoked": u32::MAX, "timings": [{ "start": i64::MIN, "rendered": i64::MAX }],
+            "renderMetadata": metadata,
+        });
+        for time_limit in [None, Some(0), Some(i64::MAX)] {
+            let progress = derived(stored.clone(), i64::MAX, time_limit);
+            assert!(progress.overall_progress.is_finite() && progress.costs.accrued_so_far.is_finite());
+        }
+        derived(json!({ "timeoutTimestamp": i64::MIN, "functionLaunched": i64::MAX }), i64::MAX, None);
+    }
+}

@@ -3,7 +3,7 @@
 use super::stored::PostRenderData;
 use super::{
     CleanupInfo, CostsInfo, EncodingStatus, LambdaError, RenderLocator, RenderMetadata, RenderProgress,
-    Stored,
+    Stored, Timing,
 };
 use crate::options::{AudioCodec, Codec, OutName};
 use crate::price::{EstimatePriceOptions, display, estimate_price};
@@ -62,7 +62,10 @@ impl<'a> Context<'a> {
         let named: Option<FunctionName> = render.function_name.parse().ok();
         let metadata = stored.render_metadata.as_ref();
         // A function may have any name; what it wrote about itself will do.
-        let written = stored.timeout_timestamp.zip(stored.function_launched).map(|(end, start)| end - start);
+        let written = stored
+            .timeout_timestamp
+            .zip(stored.function_launched)
+            .map(|(end, start)| end.saturating_sub(start));
         Self {
             render,
             region: client.region(),
@@ -188,7 +191,7 @@ impl<'a> Context<'a> {
             out_bucket: Some(output.bucket),
             output_size_in_bytes: Some(found.size_in_bytes),
             render_size: found.size_in_bytes,
-            time_to_finish: Some(millis(self.now - metadata.started_date)),
+            time_to_finish: Some(millis(self.now.saturating_sub(metadata.started_date))),
             time_to_finish_chunks: Some(chunks_took(stored)),
             ..self.under_way(stored)
         })
@@ -251,7 +254,7 @@ impl<'a> Context<'a> {
     }
 
     fn joining_took_too_long(&self, metadata: &RenderMetadata) -> bool {
-        self.time_limit.is_some_and(|limit| self.now > metadata.started_date + 2 * limit + GRACE)
+        self.time_limit.is_some_and(|limit| self.now > after(metadata.started_date, limit.saturating_mul(2)))
     }
 
     /// The error of a function that reached its time limit, and could not write it.
@@ -259,9 +262,12 @@ impl<'a> Context<'a> {
         let message = match &stored.render_metadata {
             Some(metadata) => {
                 let limit = self.time_limit?;
-                let missing: Vec<u32> =
-                    (0..metadata.total_chunks).filter(|chunk| !stored.chunks.contains(chunk)).collect();
-                let late = self.now > metadata.started_date + limit + GRACE && !missing.is_empty();
+                // One more than are named, to know that there are more.
+                let missing: Vec<u32> = (0..metadata.total_chunks)
+                    .filter(|chunk| !stored.chunks.contains(chunk))
+                    .take(NAMED_CHUNKS + 1)
+                    .collect();
+                let late = self.now > after(metadata.started_date, limit) && !missing.is_empty();
                 if !late && !self.joining_took_too_long(metadata) {
                     return None;
                 }
@@ -271,10 +277,10 @@ impl<'a> Context<'a> {
                 )
             }
             None => {
-                let end = stored.timeout_timestamp.filter(|end| self.now > end + GRACE)?;
+                let end = stored.timeout_timestamp.filter(|end| self.now > after(*end, 0))?;
                 format!(
                     "The function that leads reached its time limit, {} ms ago, before it knew the composition.",
-                    self.now - end
+                    self.now.saturating_sub(end)
                 )
             }
         };
@@ -292,12 +298,12 @@ impl<'a> Context<'a> {
 
     /// How long all functions ran, in milliseconds.
     fn billed(&self, stored: &Stored, metadata: &RenderMetadata) -> i64 {
-        let done: i64 =
-            stored.timings.iter().map(|chunk| (chunk.rendered - chunk.start).max(0) + BILLED_OVERHEAD).sum();
-        let elapsed = (stored.fatal_error_timestamp.unwrap_or(self.now) - metadata.started_date).max(0);
+        let took = |chunk: &Timing| duration(chunk.start, chunk.rendered).saturating_add(BILLED_OVERHEAD);
+        let done = stored.timings.iter().map(took).fold(0_i64, i64::saturating_add);
+        let elapsed = duration(metadata.started_date, stored.fatal_error_timestamp.unwrap_or(self.now));
         let finished = u32::try_from(stored.timings.len()).unwrap_or(u32::MAX);
         let running = stored.lambdas_invoked.unwrap_or_default().saturating_sub(finished);
-        done + i64::from(running) * elapsed
+        done.saturating_add(i64::from(running).saturating_mul(elapsed))
     }
 
     /// What that costs. Nothing is known of regions without prices.
@@ -367,7 +373,8 @@ fn extension(codec: &Codec, audio: Option<&AudioCodec>) -> Option<&'static str> 
 
 fn frame_count(metadata: &RenderMetadata) -> u64 {
     let Some((first, last)) = metadata.frame_range else { return 0 };
-    last.checked_sub(first).map_or(0, |length| length / metadata.every_nth_frame.unwrap_or(1).max(1) + 1)
+    let every = metadata.every_nth_frame.unwrap_or(1).max(1);
+    last.checked_sub(first).map_or(0, |length| (length / every).saturating_add(1))
 }
 
 /// Whether sound and picture of every chunk are there.
@@ -387,7 +394,7 @@ fn has_all_chunks(stored: &Stored, metadata: &RenderMetadata) -> bool {
 fn chunks_took(stored: &Stored) -> f64 {
     let first = stored.timings.iter().map(|chunk| chunk.start).min();
     let last = stored.timings.iter().map(|chunk| chunk.rendered).max();
-    first.zip(last).map_or(0.0, |(first, last)| millis((last - first).max(0)))
+    first.zip(last).map_or(0.0, |(first, last)| millis(duration(first, last)))
 }
 
 fn overall(stored: &Stored) -> f64 {
@@ -420,12 +427,9 @@ fn lacking(metadata: &RenderMetadata, missing: &[u32]) -> String {
         .iter()
         .take(NAMED_CHUNKS)
         .map(|chunk| {
-            let first = u64::from(*chunk) * metadata.frames_per_lambda;
-            let end = if chunk + 1 == metadata.total_chunks {
-                last
-            } else {
-                first + metadata.frames_per_lambda - 1
-            };
+            let first = u64::from(*chunk).saturating_mul(metadata.frames_per_lambda);
+            let next = first.saturating_add(metadata.frames_per_lambda);
+            let end = if chunk + 1 == metadata.total_chunks { last } else { next.saturating_sub(1) };
             format!("{chunk} (frames {first} to {end})")
         })
         .collect();
@@ -459,6 +463,16 @@ fn explanation(stack: &str) -> Option<String> {
         return None;
     };
     Some(text.to_owned())
+}
+
+/// From one moment to another, in milliseconds. What a file says may make no sense, and must do no harm.
+fn duration(start: i64, end: i64) -> i64 {
+    end.saturating_sub(start).max(0)
+}
+
+/// When a function that was given so long from `start` on is taken for dead.
+fn after(start: i64, limit: i64) -> i64 {
+    start.saturating_add(limit).saturating_add(GRACE)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "no duration has 53 bits")]
