@@ -6,6 +6,7 @@ mod capture;
 mod cases;
 mod conformance;
 mod differences;
+mod environment;
 mod failures;
 mod ministack;
 mod ours;
