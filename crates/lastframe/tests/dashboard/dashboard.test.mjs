@@ -15,15 +15,17 @@ const shows = (page, status) => page.locator(".status .badge", { hasText: status
 
 /** Presses a key until what has the focus is called so. */
 async function tabTo(page, name, key = "Tab") {
+  const passed = new Set();
   for (let presses = 0; presses < 60; presses += 1) {
     const focused = await page.evaluate(() => {
       const element = document.activeElement;
       return element?.getAttribute("aria-label") ?? element?.labels?.[0]?.textContent ?? element?.textContent ?? "";
     });
     if (focused.trim() === name) return;
+    passed.add(focused.trim().slice(0, 30));
     await page.keyboard.press(key);
   }
-  assert.fail(`${name} is not reached by ${key}`);
+  assert.fail(`${name} is not reached by ${key}, but ${[...passed].join(", ")}`);
 }
 
 test("somebody signs in with a password, is told when it is wrong, and signs out", async () => {
@@ -290,6 +292,7 @@ test("all of it works by the keyboard alone", async () => {
   await page.getByRole("dialog").waitFor({ state: "detached" });
   assert.equal(await page.evaluate(() => document.activeElement?.textContent), "Cancel");
   await page.keyboard.press("Enter");
+  await page.getByRole("dialog").waitFor();
   await tabTo(page, "Cancel the render");
   await page.keyboard.press("Enter");
   await shows(page, "Cancelled");
