@@ -15,7 +15,7 @@ use serde_json::ser::{Formatter, Serializer as JsonSerializer};
 pub(crate) fn stringify(value: &Value) -> serde_json::Result<String> {
     let mut text = Vec::new();
     Ordered(value).serialize(&mut JsonSerializer::with_formatter(&mut text, JavaScript))?;
-    String::from_utf8(text).map_err(|error| serde::ser::Error::custom(error))
+    String::from_utf8(text).map_err(serde::ser::Error::custom)
 }
 
 /// Numbers as JavaScript has them, each of which is a double. Its texts are those of `serde_json`: raw but for quotes,

@@ -66,7 +66,7 @@ impl WebhookCourier {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .and_then(|tls| tls.with_platform_verifier())
+            .and_then(rustls::ConfigBuilder::with_platform_verifier)
             .context("cannot set up TLS for webhooks")?
             .with_no_client_auth();
         let reach = Reach { rules: Arc::new(rules), lookup: Arc::new(System) };
