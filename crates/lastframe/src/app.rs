@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use lastframe_core::outbox::Outbox;
 use lastframe_core::{Clock, Observer, ports};
 use lastframe_store::Store;
 use lastframe_worker::local::{self, LocalRenderer, Renderers};
@@ -25,6 +26,7 @@ use crate::links::Links;
 use crate::listener;
 use crate::live::Live;
 use crate::metrics::Metrics;
+use crate::notify::{Couriers, Notifier, Stop, WebhookCourier};
 use crate::outputs::Places;
 use crate::rate::Rates;
 use crate::retention::Retention;
@@ -51,6 +53,8 @@ pub struct App {
     /// Its data folder.
     pub data: std::path::PathBuf,
     shutdown: Shutdown,
+    notifying: Stop,
+    notifier: JoinHandle<()>,
     stopping: CancellationToken,
     worker: JoinHandle<()>,
     housekeeping: JoinHandle<()>,
@@ -126,12 +130,29 @@ impl App {
             config.identity.clone(),
         );
         let identity = Arc::new(identity.await?);
+        let links = Links::open(&folder, Arc::clone(&public_url))?;
+        let bucket = config.storage.place.as_ref().map(|place| place.bucket.as_str());
+        let webhook = WebhookCourier::new(
+            config.webhooks.clone(),
+            links.clone(),
+            config.links.usual,
+            bucket,
+            Arc::clone(&clock),
+        )?;
+        let notifier = Notifier {
+            outbox: Arc::clone(&store) as Arc<dyn Outbox>,
+            couriers: Arc::new(Couriers { webhook: Arc::new(webhook), email: None }),
+            clock: Arc::clone(&clock),
+            observer: Arc::clone(&metrics) as Arc<dyn Observer>,
+        };
+        let notifying = Stop::default();
         let shutdown = Shutdown::default();
         let (stopping, close) = (CancellationToken::new(), CancellationToken::new());
         let queue = Arc::clone(&store) as Arc<dyn ports::Queue>;
         let live = Arc::new(Live::new(Arc::clone(&queue), config.http.max_streams)?);
         let api = Api {
             queue: Arc::clone(&queue),
+            outbox: Arc::clone(&store) as Arc<dyn Outbox>,
             directory: Arc::clone(&store) as Arc<dyn ports::Directory>,
             accounts,
             outputs: Arc::clone(&outputs) as Arc<dyn ports::Outputs>,
@@ -144,7 +165,7 @@ impl App {
             live: Arc::clone(&live),
             metrics: Arc::clone(&metrics),
             audit: audit.clone(),
-            links: Links::open(&folder, Arc::clone(&public_url))?,
+            links,
             space: Arc::new(Space::new(
                 folder.path().to_owned(),
                 config.storage.min_free,
@@ -176,6 +197,7 @@ impl App {
             },
         });
         let worker = tokio::spawn(worker.run(shutdown.clone()));
+        let notifier = tokio::spawn(notifier.run(notifying.clone()));
         let swept = Arc::clone(&outputs);
         let old_audit = audit.clone().forget(config.audit_retention, Arc::clone(&clock), close.clone());
         let retention = Retention { queue, outputs, logs, clock, keep: config.retention }.run(close.clone());
@@ -198,6 +220,8 @@ impl App {
             url,
             data,
             shutdown,
+            notifying,
+            notifier,
             stopping,
             worker,
             housekeeping,
@@ -214,12 +238,16 @@ impl App {
     pub async fn stop(self, now: CancellationToken) -> anyhow::Result<()> {
         self.stopping.cancel();
         self.shutdown.drain.cancel();
-        let hurry = self.shutdown.now.clone();
+        let (hurry, drop_notices) = (self.shutdown.now.clone(), self.notifying.now.clone());
         let hurrying = tokio::spawn(async move {
             now.cancelled().await;
             hurry.cancel();
+            drop_notices.cancel();
         });
         self.worker.await.context("the worker panicked")?;
+        // After the worker: what it has just finished is owed to somebody, too.
+        self.notifying.drain.cancel();
+        self.notifier.await.context("the notifier panicked")?;
         hurrying.abort();
         self.renderer.stop().await;
         self.close.cancel();

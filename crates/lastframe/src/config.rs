@@ -4,6 +4,7 @@
 //! limit must not be silently no limit.
 
 mod identity;
+mod notices;
 mod storage;
 
 use std::net::SocketAddr;
@@ -22,6 +23,8 @@ use serde::Deserialize;
 use url::Url;
 
 use self::identity::{IdentitySection, IssuerSection};
+use self::notices::WebhookSection;
+pub use self::notices::Webhooks;
 pub use self::storage::{LinkLives, Place, Storage};
 use self::storage::{LinksSection, StorageSection};
 use crate::encryption;
@@ -52,6 +55,9 @@ pub struct Flags {
     /// How long a stopping server lets renders go on before it hands them back to the queue [default: 30s].
     #[arg(long, env = "LASTFRAME_GRACE", value_name = "TIME", value_parser = duration)]
     pub grace: Option<Duration>,
+    /// Whether webhooks may go to addresses that are not public [default: false].
+    #[arg(long, env = "LASTFRAME_WEBHOOK_ALLOW_PRIVATE", value_name = "true|false")]
+    pub webhook_allow_private: Option<bool>,
 }
 
 impl Flags {
@@ -85,6 +91,7 @@ struct File {
     encryption: EncryptionSection,
     storage: StorageSection,
     links: LinksSection,
+    webhook: WebhookSection,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -293,6 +300,8 @@ pub struct Config {
     pub storage: Storage,
     /// How long links to outputs are good.
     pub links: LinkLives,
+    /// Where webhooks may go.
+    pub webhooks: Webhooks,
     /// The site that `/enqueue` renders when a body names none.
     pub enqueue_site: String,
     /// The composition that `/enqueue` renders when a body names none.
@@ -387,6 +396,7 @@ impl Config {
             encryption: file.encryption.settings(&data),
             storage: file.storage.read()?,
             links: file.links.read()?,
+            webhooks: file.webhook.complete(flags.webhook_allow_private),
             enqueue_site: file.enqueue.site.unwrap_or_else(|| "remotion-app".into()),
             enqueue_composition: file.enqueue.composition.unwrap_or_else(|| "main".into()),
             origins: file.sites.origins.iter().map(|text| origin(text)).collect::<anyhow::Result<_>>()?,

@@ -20,6 +20,7 @@ mod links;
 mod listener;
 mod live;
 mod metrics;
+mod notify;
 mod outputs;
 mod rate;
 mod retention;

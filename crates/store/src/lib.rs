@@ -1,7 +1,7 @@
 //! The queue of one machine: SQLite, one writer, fsync before every answer.
 //!
 //! Where to look: `claim` decides which render is next, `line` keeps the order within groups, `lease` ends attempts,
-//! `sweep` does what time brings about, `writer` commits, `mark` remembers outside of the database how far it has come,
+//! `sweep` does what time brings about, `outbox` has what is owed when renders have ended, `writer` commits, `mark` remembers outside of the database how far it has come,
 //! `seal` keeps secrets, `keyring` and `reseal` change their key.
 //! The schema, with the counters' triggers and the rows' checksums, is in `migrations/`. Only this crate sees SQL.
 
@@ -20,6 +20,8 @@ mod keyring;
 mod lease;
 mod line;
 mod mark;
+mod notices;
+mod outbox;
 mod position;
 mod read;
 mod reseal;
@@ -147,6 +149,7 @@ impl Store {
         let signals = Signals {
             changes: broadcast::channel(4096).0,
             claimable: Arc::new(Notify::new()),
+            owed: Arc::default(),
             observer: options.observer,
         };
         let mut epoch = [0; 8];
@@ -173,6 +176,7 @@ impl Store {
             mended_at: AtomicI64::new(-MEND_AFTER),
         };
         store.writer.run(tenant::renew_limits).await?;
+        store.writer.run(outbox::renew).await?;
         let left = store.readers.run(sweep::left).await?;
         if !left.leases.is_empty() {
             tracing::info!(
@@ -298,6 +302,7 @@ impl Queue for Store {
             longest_delay: Duration::MAX,
             pauses: true,
             batch: 1_000,
+            notices: true,
         }
     }
 
