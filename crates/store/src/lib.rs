@@ -12,6 +12,7 @@ mod checkpoint;
 mod claim;
 mod connection;
 mod control;
+mod delivery;
 mod integrity;
 mod keyring;
 mod lease;
