@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use lastframe_core::outbox::Outbox;
 use lastframe_core::{Clock, ports};
 use lastframe_store::Store;
 use lastframe_worker::local::{self, LocalRenderer, Renderers};
@@ -126,6 +127,7 @@ impl App {
         let (stopping, close) = (CancellationToken::new(), CancellationToken::new());
         let api = Api {
             queue: Arc::clone(&store) as Arc<dyn ports::Queue>,
+            outbox: Arc::clone(&store) as Arc<dyn Outbox>,
             directory: Arc::clone(&store) as Arc<dyn ports::Directory>,
             accounts,
             outputs: Arc::clone(&outputs) as Arc<dyn ports::Outputs>,

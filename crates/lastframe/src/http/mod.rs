@@ -10,6 +10,7 @@ mod events;
 mod health;
 mod limits;
 mod links;
+mod notices;
 mod output;
 mod range;
 mod renders;
@@ -26,6 +27,7 @@ use axum::body::{Bytes, HttpBody as _};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header;
 use axum::http::request::Parts;
+use lastframe_core::outbox::Outbox;
 use lastframe_core::ports::{Accounts, Directory, Outputs, Queue};
 use lastframe_core::props::Fields;
 use lastframe_core::{Clock, Scope, TenantId};
@@ -56,6 +58,7 @@ pub(crate) use self::control::{GroupView, QueueView, RedriveRequest, Redriven};
 pub(crate) use self::encryption::{EncryptionView, KeyView};
 pub(crate) use self::error::{ApiError, Problem};
 pub(crate) use self::links::LinkView;
+pub(crate) use self::notices::{CreatedSecret, NoticesView, SecretView};
 pub(crate) use self::range::{Part, part};
 pub(crate) use self::sites::{Current, VersionView};
 pub(crate) use self::tenants::{Settings, TenantView, Tenants};
@@ -65,6 +68,7 @@ pub(crate) use self::view::{Accepted, RenderPage, RenderView};
 #[derive(Clone, Debug)]
 pub(crate) struct Api {
     pub(crate) queue: Arc<dyn Queue>,
+    pub(crate) outbox: Arc<dyn Outbox>,
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) accounts: Arc<dyn Accounts>,
     pub(crate) outputs: Arc<dyn Outputs>,
@@ -131,6 +135,9 @@ pub(crate) fn router(api: Api) -> Router {
         .routes(routes!(control::resume_queue))
         .routes(routes!(tenants::list))
         .routes(routes!(tenants::get, tenants::put))
+        .routes(routes!(notices::get, notices::put))
+        .routes(routes!(notices::add_secret))
+        .routes(routes!(notices::remove_secret))
         .routes(routes!(events::events))
         .routes(routes!(output::output))
         .routes(routes!(output::log))

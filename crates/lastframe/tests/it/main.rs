@@ -17,6 +17,7 @@ mod identity;
 mod issuers;
 mod limits;
 mod malformed;
+mod notices;
 mod order;
 mod projects;
 mod s3;
