@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use lastframe_core::outbox::Outbox;
-use lastframe_core::{Clock, ports};
+use lastframe_core::{Clock, Observer, ports};
 use lastframe_store::Store;
 use lastframe_worker::local::{self, LocalRenderer, Renderers};
 use lastframe_worker::logs::Logs;
@@ -24,6 +24,9 @@ use crate::http::{self, Api};
 use crate::identity::Identity;
 use crate::links::Links;
 use crate::listener;
+use crate::live::Live;
+use crate::metrics::Metrics;
+use crate::notify::{Couriers, Notifier, Stop, WebhookCourier};
 use crate::outputs::Places;
 use crate::rate::Rates;
 use crate::retention::Retention;
@@ -50,6 +53,8 @@ pub struct App {
     /// Its data folder.
     pub data: std::path::PathBuf,
     shutdown: Shutdown,
+    notifying: Stop,
+    notifier: JoinHandle<()>,
     stopping: CancellationToken,
     worker: JoinHandle<()>,
     housekeeping: JoinHandle<()>,
@@ -69,12 +74,14 @@ impl App {
     pub async fn start(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
         let folder = Arc::new(DataFolder::open(&config.data)?);
         let config = Arc::new(config);
+        let metrics = Arc::new(Metrics::new(config.concurrency));
         let options = lastframe_store::Options {
             lease: config.lease,
             retry: config.retry,
             limits: config.limits,
             seed: None,
             keys: config.encryption.keys_or_new(folder.path())?,
+            observer: Arc::clone(&metrics) as Arc<dyn Observer>,
         };
         let store = Arc::new(Store::open(folder.path(), Arc::clone(&clock), options).await?);
         let encryption = Arc::new(Encryption::new(Arc::clone(&store), config.encryption.clone()));
@@ -123,10 +130,28 @@ impl App {
             config.identity.clone(),
         );
         let identity = Arc::new(identity.await?);
+        let links = Links::open(&folder, Arc::clone(&public_url))?;
+        let bucket = config.storage.place.as_ref().map(|place| place.bucket.as_str());
+        let webhook = WebhookCourier::new(
+            config.webhooks.clone(),
+            links.clone(),
+            config.links.usual,
+            bucket,
+            Arc::clone(&clock),
+        )?;
+        let notifier = Notifier {
+            outbox: Arc::clone(&store) as Arc<dyn Outbox>,
+            couriers: Arc::new(Couriers { webhook: Arc::new(webhook), email: None }),
+            clock: Arc::clone(&clock),
+            observer: Arc::clone(&metrics) as Arc<dyn Observer>,
+        };
+        let notifying = Stop::default();
         let shutdown = Shutdown::default();
         let (stopping, close) = (CancellationToken::new(), CancellationToken::new());
+        let queue = Arc::clone(&store) as Arc<dyn ports::Queue>;
+        let live = Arc::new(Live::new(Arc::clone(&queue), config.http.max_streams)?);
         let api = Api {
-            queue: Arc::clone(&store) as Arc<dyn ports::Queue>,
+            queue: Arc::clone(&queue),
             outbox: Arc::clone(&store) as Arc<dyn Outbox>,
             directory: Arc::clone(&store) as Arc<dyn ports::Directory>,
             accounts,
@@ -137,8 +162,10 @@ impl App {
             encryption: Arc::clone(&encryption),
             clock: Arc::clone(&clock),
             rates: Arc::new(Rates::new(Arc::clone(&clock))),
+            live: Arc::clone(&live),
+            metrics: Arc::clone(&metrics),
             audit: audit.clone(),
-            links: Links::open(&folder, Arc::clone(&public_url))?,
+            links,
             space: Arc::new(Space::new(
                 folder.path().to_owned(),
                 config.storage.min_free,
@@ -151,10 +178,11 @@ impl App {
         let serving = listener::serve(listener, http::router(api), config.http.clone(), tls, close.clone());
         let server = tokio::spawn(serving);
         let worker = Arc::new(Worker {
-            queue: Arc::clone(&store) as Arc<dyn ports::Queue>,
+            queue: Arc::clone(&queue),
             directory: Arc::clone(&store) as Arc<dyn ports::Directory>,
             renderer: Arc::clone(&renderer) as Arc<dyn ports::Renderer>,
             outputs: Arc::clone(&outputs) as Arc<dyn ports::Outputs>,
+            observer: metrics,
             options: lastframe_worker::Options {
                 name: format!(
                     "{}-{}",
@@ -169,15 +197,20 @@ impl App {
             },
         });
         let worker = tokio::spawn(worker.run(shutdown.clone()));
+        let notifier = tokio::spawn(notifier.run(notifying.clone()));
         let swept = Arc::clone(&outputs);
         let old_audit = audit.clone().forget(config.audit_retention, Arc::clone(&clock), close.clone());
-        let queue = Arc::clone(&store) as Arc<dyn ports::Queue>;
         let retention = Retention { queue, outputs, logs, clock, keep: config.retention }.run(close.clone());
         let leftovers = sweep_outputs(swept, Arc::clone(&store), close.clone());
         let sweeps = keep_house(store, Arc::clone(&renderer), close.clone());
+        // A task of its own: whoever follows live waits for nothing else.
+        let following = tokio::spawn(live.run(close.clone()));
         let closing = close.clone();
         let housekeeping = tokio::spawn(async move {
             tokio::join!(leftovers, sweeps, retention, old_audit, encryption.run(closing));
+            if let Err(error) = following.await {
+                tracing::error!(%error, "telling of changes panicked");
+            }
         });
         // Under TLS a client wants the name that the certificate is for.
         folder.announce(config.public_url.as_ref().filter(|_| config.tls.is_some()).unwrap_or(&url))?;
@@ -187,6 +220,8 @@ impl App {
             url,
             data,
             shutdown,
+            notifying,
+            notifier,
             stopping,
             worker,
             housekeeping,
@@ -203,12 +238,16 @@ impl App {
     pub async fn stop(self, now: CancellationToken) -> anyhow::Result<()> {
         self.stopping.cancel();
         self.shutdown.drain.cancel();
-        let hurry = self.shutdown.now.clone();
+        let (hurry, drop_notices) = (self.shutdown.now.clone(), self.notifying.now.clone());
         let hurrying = tokio::spawn(async move {
             now.cancelled().await;
             hurry.cancel();
+            drop_notices.cancel();
         });
         self.worker.await.context("the worker panicked")?;
+        // After the worker: what it has just finished is owed to somebody, too.
+        self.notifying.drain.cancel();
+        self.notifier.await.context("the notifier panicked")?;
         hurrying.abort();
         self.renderer.stop().await;
         self.close.cancel();

@@ -4,6 +4,7 @@
 //! limit must not be silently no limit.
 
 mod identity;
+mod notices;
 mod storage;
 
 use std::net::SocketAddr;
@@ -22,6 +23,8 @@ use serde::Deserialize;
 use url::Url;
 
 use self::identity::{IdentitySection, IssuerSection};
+use self::notices::WebhookSection;
+pub use self::notices::Webhooks;
 pub use self::storage::{LinkLives, Place, Storage};
 use self::storage::{LinksSection, StorageSection};
 use crate::encryption;
@@ -52,6 +55,9 @@ pub struct Flags {
     /// How long a stopping server lets renders go on before it hands them back to the queue [default: 30s].
     #[arg(long, env = "LASTFRAME_GRACE", value_name = "TIME", value_parser = duration)]
     pub grace: Option<Duration>,
+    /// Whether webhooks may go to addresses that are not public [default: false].
+    #[arg(long, env = "LASTFRAME_WEBHOOK_ALLOW_PRIVATE", value_name = "true|false")]
+    pub webhook_allow_private: Option<bool>,
 }
 
 impl Flags {
@@ -85,12 +91,14 @@ struct File {
     encryption: EncryptionSection,
     storage: StorageSection,
     links: LinksSection,
+    webhook: WebhookSection,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct HttpSection {
     max_connections: Option<usize>,
+    max_streams: Option<usize>,
     max_header: Option<usize>,
     #[serde(deserialize_with = "optional_duration")]
     header_timeout: Option<Duration>,
@@ -200,6 +208,8 @@ struct EncryptionSection {
 pub struct Http {
     /// Connections at once. With more, the one that has waited longest for a request of its client is closed.
     pub max_connections: usize,
+    /// Live streams at once, each of which is a connection; the others are for requests that end.
+    pub max_streams: usize,
     /// The largest head of a request, in bytes; what comes in one piece may have twice as many.
     pub max_header: usize,
     /// From a connection that is free to the end of the next request's headers; a handshake of TLS has as long.
@@ -290,6 +300,8 @@ pub struct Config {
     pub storage: Storage,
     /// How long links to outputs are good.
     pub links: LinkLives,
+    /// Where webhooks may go.
+    pub webhooks: Webhooks,
     /// The site that `/enqueue` renders when a body names none.
     pub enqueue_site: String,
     /// The composition that `/enqueue` renders when a body names none.
@@ -384,6 +396,7 @@ impl Config {
             encryption: file.encryption.settings(&data),
             storage: file.storage.read()?,
             links: file.links.read()?,
+            webhooks: file.webhook.complete(flags.webhook_allow_private),
             enqueue_site: file.enqueue.site.unwrap_or_else(|| "remotion-app".into()),
             enqueue_composition: file.enqueue.composition.unwrap_or_else(|| "main".into()),
             origins: file.sites.origins.iter().map(|text| origin(text)).collect::<anyhow::Result<_>>()?,
@@ -410,8 +423,10 @@ pub(crate) fn encryption(named: Option<&Path>, data: &Path) -> anyhow::Result<en
 
 impl HttpSection {
     fn complete(self) -> anyhow::Result<Http> {
+        let max_connections = self.max_connections.unwrap_or_else(affordable_connections);
         let http = Http {
-            max_connections: self.max_connections.unwrap_or_else(affordable_connections),
+            max_connections,
+            max_streams: self.max_streams.unwrap_or(max_connections / 2),
             max_header: self.max_header.unwrap_or(64 << 10),
             header_timeout: self.header_timeout.unwrap_or(Duration::from_secs(10)),
             read_timeout: self.read_timeout.unwrap_or(Duration::from_secs(20)),
