@@ -133,6 +133,7 @@ pub(crate) fn router(api: Api) -> Router {
         .routes(routes!(tenants::get, tenants::put))
         .routes(routes!(events::events))
         .routes(routes!(output::output))
+        .routes(routes!(output::poster))
         .routes(routes!(output::log))
         .routes(routes!(links::make))
         .routes(routes!(links::follow))
