@@ -3,6 +3,7 @@
 //! The file is `lastframe.toml` in the data folder, or what `--config` names. Unknown keys are refused: a misspelt
 //! limit must not be silently no limit.
 
+mod email;
 mod identity;
 mod storage;
 
@@ -21,6 +22,8 @@ use lastframe_worker::local::Sandbox;
 use serde::Deserialize;
 use url::Url;
 
+use self::email::EmailSection;
+pub use self::email::{Email, MailLogin, MailTls, Password};
 use self::identity::{IdentitySection, IssuerSection};
 pub use self::storage::{LinkLives, Place, Storage};
 use self::storage::{LinksSection, StorageSection};
@@ -85,6 +88,7 @@ struct File {
     encryption: EncryptionSection,
     storage: StorageSection,
     links: LinksSection,
+    email: EmailSection,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -290,6 +294,8 @@ pub struct Config {
     pub storage: Storage,
     /// How long links to outputs are good.
     pub links: LinkLives,
+    /// How mail is sent; none is when absent.
+    pub email: Option<Email>,
     /// The site that `/enqueue` renders when a body names none.
     pub enqueue_site: String,
     /// The composition that `/enqueue` renders when a body names none.
@@ -384,6 +390,7 @@ impl Config {
             encryption: file.encryption.settings(&data),
             storage: file.storage.read()?,
             links: file.links.read()?,
+            email: file.email.read()?,
             enqueue_site: file.enqueue.site.unwrap_or_else(|| "remotion-app".into()),
             enqueue_composition: file.enqueue.composition.unwrap_or_else(|| "main".into()),
             origins: file.sites.origins.iter().map(|text| origin(text)).collect::<anyhow::Result<_>>()?,
