@@ -226,8 +226,8 @@ pub trait Outbox: fmt::Debug + Send + Sync {
         settled: Settled,
     ) -> Result<bool, QueueError>;
 
-    /// When the next delivery that nobody holds is due; none when none is pending.
-    async fn next_due(&self) -> Result<Option<Timestamp>, QueueError>;
+    /// When the next delivery that nobody holds becomes due after that moment; none when none does.
+    async fn next_due(&self, after: Timestamp) -> Result<Option<Timestamp>, QueueError>;
 
     /// Returns when something may have become due that was not before. Not more often than needed, and never too rarely;
     /// time that passes does not count.

@@ -18,6 +18,7 @@ pub mod http;
 pub mod identity;
 mod links;
 mod listener;
+mod notify;
 mod outputs;
 mod rate;
 mod retention;
