@@ -16,8 +16,8 @@ use super::optional_duration;
 const PASSWORD: &str = "LASTFRAME_EMAIL_PASSWORD";
 /// Names the file of the password.
 const PASSWORD_FILE: &str = "LASTFRAME_EMAIL_PASSWORD_FILE";
-/// The longest that a mail may take: who takes a delivery must be done with it within two minutes.
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(90);
+/// The longest that a mail may take: who brings a delivery is cut off after a minute.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(55);
 
 /// `[email]` in the file.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -126,11 +126,16 @@ impl EmailSection {
                 ("password_file", self.password_file.is_some()),
             ];
             let said = said.into_iter().find(|(_, said)| *said);
-            anyhow::ensure!(said.is_none(), "email.{} is of no use without email.host", said.unwrap_or_default().0);
+            anyhow::ensure!(
+                said.is_none(),
+                "email.{} is of no use without email.host",
+                said.unwrap_or_default().0
+            );
             return Ok(None);
         };
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let is_host = !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:_".contains(&byte));
+        let is_host = !host.is_empty()
+            && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:_".contains(&byte));
         anyhow::ensure!(is_host, "email.host is `{host}`, and must be a host such as smtp.example.com");
         let password = variable(PASSWORD)
             .map(|text| Password::Variable(Zeroizing::new(text)))
@@ -139,7 +144,9 @@ impl EmailSection {
         let login = match (self.username, password) {
             (Some(username), Some(password)) => Some(MailLogin { username, password }),
             (Some(_), None) => {
-                anyhow::bail!("email.username needs a password: email.password_file, {PASSWORD_FILE} or {PASSWORD}")
+                anyhow::bail!(
+                    "email.username needs a password: email.password_file, {PASSWORD_FILE} or {PASSWORD}"
+                )
             }
             (None, Some(_)) => anyhow::bail!("a mail password without email.username is of no use"),
             (None, None) => None,
@@ -149,7 +156,7 @@ impl EmailSection {
             "email.tls is `none`, and a password must not travel so: use `starttls` or `tls`"
         );
         let from = self.from.context("email.from is missing: say whom mail is from")?;
-        let timeout = self.timeout.unwrap_or(Duration::from_secs(60));
+        let timeout = self.timeout.unwrap_or(Duration::from_secs(45));
         anyhow::ensure!(
             (Duration::from_secs(1)..=LONGEST_TIMEOUT).contains(&timeout),
             "email.timeout must be from 1s to {} s",
@@ -177,7 +184,9 @@ fn mailbox(key: &str, text: &str) -> anyhow::Result<Mailbox> {
     let parsed: Option<Mailbox> = text.parse().ok();
     let is_plain = |email: &Address| email.to_string().is_ascii();
     parsed.filter(|mailbox| is_plain(&mailbox.email)).with_context(|| {
-        format!("{key} is `{text}`, and must be like `renders@example.com` or `Renders <renders@example.com>`")
+        format!(
+            "{key} is `{text}`, and must be like `renders@example.com` or `Renders <renders@example.com>`"
+        )
     })
 }
 
@@ -197,7 +206,8 @@ mod tests {
     #[test]
     fn no_host_is_no_mail_and_a_host_needs_little() {
         assert!(email("").unwrap().is_none());
-        let config = email("host = \"smtp.example.com\"\nfrom = \"Renders <r@example.com>\"").unwrap().unwrap();
+        let config =
+            email("host = \"smtp.example.com\"\nfrom = \"Renders <r@example.com>\"").unwrap().unwrap();
         assert_eq!((config.port, config.tls), (587, MailTls::StartTls));
         assert_eq!(config.from.to_string(), "Renders <r@example.com>");
         let config = email("host = \"[::1]\"\nfrom = \"r@example.com\"\ntls = \"tls\"").unwrap().unwrap();
@@ -230,10 +240,11 @@ mod tests {
     fn the_environment_has_the_password_and_no_log_shows_it() {
         let section = "host = \"127.0.0.1\"\ntls = \"none\"\nfrom = \"r@example.com\"\nusername = \"u\"\npassword_file = \"/p\"";
         let section: EmailSection = toml::from_str(section).unwrap();
-        let config = section.clone().with(|name| (name == PASSWORD).then(|| "s3cr3t".into())).unwrap().unwrap();
+        let config =
+            section.clone().with(|name| (name == PASSWORD).then(|| "s3cr3t".into())).unwrap().unwrap();
         assert_eq!(config.login.as_ref().unwrap().password.read().unwrap().as_str(), "s3cr3t");
         assert!(!format!("{config:?}").contains("s3cr3t"));
         let config = section.with(|name| (name == PASSWORD_FILE).then(|| "/q".into())).unwrap().unwrap();
-        assert!(matches!(config.login.unwrap().password, Password::File(file) if file == PathBuf::from("/q")));
+        assert!(matches!(config.login.unwrap().password, Password::File(file) if file.as_os_str() == "/q"));
     }
 }

@@ -106,9 +106,9 @@ impl Outputs for Places {
 
     async fn delete(&self, key: &str) -> io::Result<()> {
         if is_url(key) {
-            self.buckets.delete(key).await?
+            self.buckets.delete(key).await?;
         } else {
-            self.folder.delete(key).await?
+            self.folder.delete(key).await?;
         }
         match poster_of(key) {
             Ok(poster) => self.folder.delete(&poster).await,

@@ -105,6 +105,7 @@ async fn every_command_that_a_document_shows_is_one() {
         include_str!("../../../../docs/configuration.md"),
         include_str!("../../../../docs/identity.md"),
         include_str!("../../../../docs/install.md"),
+        include_str!("../../../../docs/notices.md"),
         include_str!("../../../../docs/operate.md"),
         include_str!("../../../../docs/sites.md"),
         include_str!("../../../../docs/storage.md"),

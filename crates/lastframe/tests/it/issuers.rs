@@ -1,9 +1,6 @@
 //! Who is let in by tokens of issuers that this repository did not make, and that nobody else is: the programs are in
 //! tests/peers, and `scripts/setup` installs what they need.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -14,68 +11,11 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use crate::peer::Peer;
 use crate::server::{Server, client};
 
 /// Whom foreign tokens are for.
 const AUDIENCE: &str = "https://renders.example";
-
-/// A program of tests/peers. It ends with its standard input.
-struct Peer {
-    process: Child,
-    input: Option<ChildStdin>,
-    output: BufReader<ChildStdout>,
-}
-
-impl Peer {
-    fn start(mut program: Command) -> Self {
-        let started = program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
-        let mut process = started.unwrap_or_else(|error| panic!("{program:?}: {error}; run scripts/setup"));
-        let input = process.stdin.take();
-        let output = BufReader::new(process.stdout.take().unwrap());
-        Self { process, input, output }
-    }
-
-    fn node(script: &str, arguments: &[&str]) -> Self {
-        let mut node = Command::new("node");
-        node.arg(folder().join(script)).args(arguments);
-        Self::start(node)
-    }
-
-    fn python(script: &str) -> Self {
-        let venv = folder().join("../../../../target/peers/venv");
-        let mut python = Command::new(venv.join("bin/python"));
-        python.arg(folder().join(script));
-        Self::start(python)
-    }
-
-    fn say(&mut self, line: &str) {
-        writeln!(self.input.as_mut().unwrap(), "{line}").unwrap();
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        assert_ne!(self.output.read_line(&mut line).unwrap(), 0, "it has ended: has scripts/setup been run?");
-        line.trim().to_owned()
-    }
-
-    /// The line of JSON that it makes of this one.
-    fn answer(mut self, question: &Value) -> Value {
-        self.say(&question.to_string());
-        self.input = None;
-        serde_json::from_str(&self.line()).unwrap()
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        self.process.kill().ok();
-        self.process.wait().ok();
-    }
-}
-
-fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/peers")
-}
 
 /// An HTTP server that tells the same to everybody, and how often it was asked.
 async fn teller(body: Value) -> (String, Arc<AtomicU32>) {
@@ -170,7 +110,7 @@ async fn tokens_of_oidc_provider_are_good_by_configuration_alone_and_its_new_key
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_of_a_cognito_user_pool_are_good_and_the_guides_own_curl_works() {
-    let mut peer = Peer::python("cognito.py");
+    let mut peer = Peer::python("cognito.py", &[]);
     let pool: Value = serde_json::from_str(&peer.line()).unwrap();
     let text = |name: &str| pool[name].as_str().unwrap();
     let config = format!(
@@ -228,7 +168,7 @@ async fn all_are_refused(server: &Server, tokens: &Value) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_forged_or_stale_token_of_a_foreign_issuer_lets_anybody_in() {
-    let keys = Peer::python("forge.py").answer(&json!({"generate": true}));
+    let keys = Peer::python("forge.py", &[]).answer(&json!({"generate": true}));
     let (attacker, called) = teller(keys["jwks"].clone()).await;
     let (issuer, _) = teller(keys["jwks"].clone()).await;
     let config = format!(
@@ -243,7 +183,7 @@ async fn no_forged_or_stale_token_of_a_foreign_issuer_lets_anybody_in() {
         })
     };
     let issuers = [with(0, "RS256", "of RSA"), with(1, "ES256", "of P-256")];
-    let all = Peer::python("forge.py").answer(&json!({"attacker": attacker, "issuers": issuers}));
+    let all = Peer::python("forge.py", &[]).answer(&json!({"attacker": attacker, "issuers": issuers}));
     for tokens in all.as_array().unwrap() {
         all_are_refused(&server, tokens).await;
     }
@@ -271,7 +211,7 @@ async fn no_forged_or_stale_token_of_the_built_in_issuer_lets_anybody_in() {
         "private": private, "alg": "ES256", "kid": part(0)["kid"], "claims": part(1),
         "tenantClaim": "tenant", "tenantIsBelieved": false,
     });
-    let all = Peer::python("forge.py").answer(&json!({"attacker": attacker, "issuers": [issuer]}));
+    let all = Peer::python("forge.py", &[]).answer(&json!({"attacker": attacker, "issuers": [issuer]}));
     all_are_refused(&server, &all[0]).await;
     assert_eq!(called.load(Ordering::SeqCst), 0, "nobody asks for the keys that a token points to");
 
