@@ -270,7 +270,7 @@ async fn whatever_has_a_picture_has_a_poster_which_goes_with_the_output() {
     let renders = [
         ("tiny", "/v1/renders", json!({"codec": "gif"})),
         ("tiny", "/v1/renders", json!({"codec": "vp8", "deleteAfter": "1-day"})),
-        ("tiny", "/v1/stills", json!({"imageFormat": "png", "scale": 20})),
+        ("tiny", "/v1/stills", json!({"imageFormat": "png", "scale": 12})),
     ];
     for (composition, route, fields) in renders {
         let mut body = json!({"serveUrl": "test", "composition": composition});

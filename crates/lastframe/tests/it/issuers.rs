@@ -1,6 +1,7 @@
 //! Who is let in by tokens of issuers that this repository did not make, and that nobody else is: the programs are in
 //! tests/peers, and `scripts/setup` installs what they need.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;

@@ -5,13 +5,13 @@ command that it answers for a recipient and for each mail that it takes. Whose m
 the @: `later` is put off once, `never` is no user, `spam` is refused when it is all there.
 """
 
+import asyncio
 import email
 import email.policy
 import json
 import ssl
 import sys
 
-from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult
 
 cert, key, user, password, how = sys.argv[1:]
@@ -38,15 +38,16 @@ def part(part):
     }
 
 
-class Handler:
-    def __init__(self):
-        self.put_off = set()
+# Who was told to come back.
+put_off = set()
 
+
+class Handler:
     async def handle_RCPT(self, server, session, envelope, address, options):
         name = address.rsplit("@", 1)[0]
         answer = "250 OK"
-        if name == "later" and address not in self.put_off:
-            self.put_off.add(address)
+        if name == "later" and address not in put_off:
+            put_off.add(address)
             answer = "450 4.2.0 come back later"
         if name == "never":
             answer = "550 5.1.1 no such user here"
@@ -74,27 +75,26 @@ class Handler:
         return "250 OK"
 
 
-class Server(Controller):
-    def factory(self):
-        return SMTP(
-            self.handler,
-            authenticator=authenticate,
-            auth_required=True,
-            auth_require_tls=how == "starttls",
-            require_starttls=how == "starttls",
-            tls_context=context if how == "starttls" else None,
-            enable_SMTPUTF8=True,
-        )
+def smtp():
+    return SMTP(
+        Handler(),
+        authenticator=authenticate,
+        auth_required=True,
+        auth_require_tls=how == "starttls",
+        require_starttls=how == "starttls",
+        tls_context=context if how == "starttls" else None,
+        enable_SMTPUTF8=True,
+    )
+
+
+async def serve():
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(smtp, "127.0.0.1", 0, ssl=context if how == "tls" else None)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    # It ends with its standard input.
+    await loop.run_in_executor(None, sys.stdin.read)
 
 
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain(cert, key)
-server = Server(Handler(), hostname="127.0.0.1", port=0, ssl_context=context if how == "tls" else None)
-
-
-# The controller asks the port it was given whether it answers; 0 is none.
-server._trigger_server = lambda: None
-server.start()
-print(server.server.sockets[0].getsockname()[1], flush=True)
-sys.stdin.read()
-server.stop()
+asyncio.run(serve())

@@ -20,7 +20,7 @@ const DARK: &str = "\
 .ink{color:#f2f4f7!important}.soft{color:#a3abb8!important}.rule{border-color:#2a2f38!important}.box{background:#101318!important;\
 border-color:#2a2f38!important}.code{background:#262b34!important}.good{background:#12352a!important;color:#6fdcae!important}\
 .bad{background:#44191d!important;color:#ff9d9d!important}.calm{background:#2a2f38!important;color:#c3cad5!important}\
-.button{background:#f2f4f7!important;color:#14161a!important}.link{color:#a3abb8!important}}";
+.button{background:#f2f4f7!important;color:#14161a!important}}";
 
 /// The letter, with a picture if there is one.
 pub(super) fn html(letter: &Letter, poster: bool) -> String {

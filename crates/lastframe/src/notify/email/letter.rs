@@ -84,7 +84,9 @@ impl Letter {
                 ));
             }
             None if ended.status != Status::Succeeded => letter.notes.extend(another_go(id)),
-            None => {}
+            None => letter
+                .notes
+                .push("The file is gone by now: it was kept for as long as the request says.".into()),
         }
         letter
     }
@@ -166,10 +168,7 @@ fn failed(name: &str, error: Option<&Failure>) -> Letter {
 }
 
 fn another_go(id: RenderId) -> [String; 2] {
-    [
-        format!("Its log: `lastframe logs {id}`"),
-        format!("Another go: `lastframe retry {id}`"),
-    ]
+    [format!("Its log: `lastframe logs {id}`"), format!("Another go: `lastframe retry {id}`")]
 }
 
 fn label(ended: &Ended) -> &'static str {
