@@ -21,6 +21,8 @@ pub struct Capabilities {
     pub pauses: bool,
     /// Renders accepted in one submit, at most.
     pub batch: usize,
+    /// Ends of renders are owed to whom a request names: there is an [`Outbox`](crate::outbox::Outbox).
+    pub notices: bool,
 }
 
 impl RenderRequest {
@@ -28,6 +30,17 @@ impl RenderRequest {
     #[must_use]
     pub fn check_supported(&self, can: &Capabilities, now: Timestamp) -> Vec<FieldError> {
         let mut errors = Vec::new();
+        for (pointer, asked) in [
+            ("/webhook", self.webhook.is_some()),
+            ("/notify", self.notify.as_ref().is_some_and(|notify| !notify.email.is_empty())),
+        ] {
+            if asked && !can.notices {
+                errors.push(FieldError::new(
+                    pointer,
+                    "this queue tells nobody: leave it out, and ask for the render",
+                ));
+            }
+        }
         let Some(queue) = &self.queue else { return errors };
         if !can.priorities && queue.priority.is_some_and(|priority| priority != 0) {
             errors.push(FieldError::new("/queue/priority", "this queue knows no priorities: leave it out"));
@@ -51,6 +64,7 @@ impl RenderRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::notice::{NotifyOptions, WebhookOptions};
     use crate::request::QueueOptions;
 
     const NOTHING: Capabilities = Capabilities {
@@ -59,6 +73,7 @@ mod tests {
         longest_delay: Duration::ZERO,
         pauses: false,
         batch: 1,
+        notices: false,
     };
 
     fn refused(can: &Capabilities, priority: Option<i32>, delay: Option<SignedDuration>) -> Vec<String> {
@@ -89,6 +104,25 @@ mod tests {
             refused(&quarter, None, Some(minutes(15) + SignedDuration::from_millis(1))),
             ["/queue/runAt this queue delays by 15m at most: submit it later, or let it start earlier"]
         );
+    }
+
+    #[test]
+    fn whom_it_cannot_tell_a_queue_refuses() {
+        let webhook = WebhookOptions { url: "https://example.com".into(), secret: None, custom_data: None };
+        let mails = |email: Vec<String>| Some(NotifyOptions { email });
+        let request = RenderRequest {
+            webhook: Some(webhook),
+            notify: mails(vec!["anna@example.com".into()]),
+            ..RenderRequest::default()
+        };
+        let refused = |request: &RenderRequest, can: &Capabilities| -> Vec<String> {
+            let errors = request.check_supported(can, Timestamp::UNIX_EPOCH);
+            errors.into_iter().map(|error| error.pointer).collect()
+        };
+        assert_eq!(refused(&request, &NOTHING), ["/webhook", "/notify"]);
+        assert_eq!(refused(&request, &Capabilities { notices: true, ..NOTHING }), [""; 0]);
+        let nobody = RenderRequest { notify: mails(Vec::new()), ..RenderRequest::default() };
+        assert_eq!(refused(&nobody, &NOTHING), [""; 0]);
     }
 
     #[test]

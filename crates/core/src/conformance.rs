@@ -1,5 +1,5 @@
-//! What the ports [`Queue`](crate::ports::Queue), [`Directory`](crate::ports::Directory) and
-//! [`Accounts`](crate::ports::Accounts) promise, as tests that every implementation passes.
+//! What the ports [`Queue`](crate::ports::Queue), [`Directory`](crate::ports::Directory),
+//! [`Accounts`](crate::ports::Accounts) and [`Outbox`](crate::outbox::Outbox) promise, as tests that every implementation passes.
 //!
 //! An implementation becomes a [`Subject`], and its tests call [`conformance!`](crate::conformance!) with it: each
 //! sentence of the contract is then a test of theirs. What an implementation does not declare among its
@@ -22,6 +22,7 @@ mod group;
 mod hold;
 mod lease;
 mod limits;
+mod outbox;
 mod pause;
 mod priority;
 mod redrive;
@@ -288,6 +289,32 @@ contract! {
         a_version_that_a_render_still_needs_is_not_removed
         a_removed_version_is_gone_and_the_others_stay
         a_version_is_there_as_long_as_any_site_has_it
+    }
+    outbox if (|can| can.notices) {
+        what_is_owed_says_how_the_render_ended_and_what_was_asked_for
+        who_asked_to_be_told_nothing_is_owed_nothing
+        each_whom_a_request_names_is_owed_for_itself
+        what_is_owed_is_owed_after_a_restart
+        every_way_a_render_can_end_owes
+        nothing_is_owed_while_a_render_goes_on
+        a_retry_that_ends_owes_again_and_what_was_owed_before_stays_as_it_was
+        what_is_taken_is_not_taken_twice
+        a_hold_ends_and_who_is_late_changes_nothing
+        no_hold_outlives_the_process_that_took_it
+        no_jump_of_the_clock_ends_a_hold
+        what_is_to_be_tried_again_waits_so_long_restarts_or_not
+        room_is_kept
+        an_endpoint_with_much_owed_delays_no_other
+        who_asks_learns_when_the_next_is_due
+        who_waits_hears_of_what_is_owed_also_when_it_came_before
+        what_was_settled_can_be_owed_again_with_all_its_tries
+        deliveries_are_told_newest_first_and_can_be_narrowed_and_paged
+        they_are_counted
+        a_render_is_not_forgotten_while_it_owes_and_then_with_what_it_owed
+        what_holds_its_group_owes_all_the_same
+        what_a_tenant_has_set_is_there_after_a_restart_and_its_own
+        a_tenant_has_two_secrets_at_most_each_of_its_own_name
+        webhooks_are_signed_with_what_is_active_when_they_go_out
     }
     accounts {
         a_person_is_there_as_they_were_after_a_restart

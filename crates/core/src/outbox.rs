@@ -10,10 +10,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::notice::{Channel, Notice};
+use crate::notice::{Channel, Notice, check_addresses, check_url};
 use crate::ports::QueueError;
 use crate::render::{Failure, Kind, Output, RenderId, Status, TenantId, words};
-use crate::request::RenderRequest;
+use crate::request::{FieldError, RenderRequest};
 
 words! {
     /// How far a delivery is.
@@ -175,20 +175,55 @@ pub struct DeliveryCounts {
     pub failed: u64,
 }
 
-/// What the renders of a tenant tell at their end where they do not say it themselves, and what their webhooks are
-/// signed with.
+/// What the renders of a tenant tell at their end where they do not say it themselves.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NoticeDefaults {
+    /// Where webhooks go: `http` or `https`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook_url: Option<String>,
+    /// Who gets a mail: ten addresses at most.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub email: Vec<String>,
+}
+
+impl NoticeDefaults {
+    /// What is wrong with them.
+    #[must_use]
+    pub fn check(&self) -> Vec<FieldError> {
+        let url = self.webhook_url.as_ref().and_then(|url| check_url("/webhookUrl", url));
+        url.into_iter().chain(check_addresses("/email", &self.email)).collect()
+    }
+}
+
+impl fmt::Debug for NoticeDefaults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A URL may carry a token of its own.
+        f.debug_struct("NoticeDefaults").finish_non_exhaustive()
+    }
+}
+
+/// A secret that the webhooks of a tenant are signed with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TenantSecret {
+    /// Tells it from others, and says nothing about it.
+    pub id: String,
+    /// What it is.
+    pub secret: Secret,
+    /// Since when.
+    pub created_at: Timestamp,
+}
+
+/// What is set for a tenant.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct TenantNotices {
-    /// Where webhooks go.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub webhook_url: Option<String>,
-    /// Who gets a mail.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub email: Vec<String>,
+    /// For renders that do not say it themselves.
+    pub defaults: NoticeDefaults,
     /// The secrets that are active, the oldest first: two at most, while one takes over from the other.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub secrets: Vec<Secret>,
+    pub secrets: Vec<TenantSecret>,
 }
 
 impl TenantNotices {
@@ -213,8 +248,9 @@ pub enum RedeliverError {
 /// What is owed. Every method that changes something is one transaction, on disk when it returns.
 #[async_trait]
 pub trait Outbox: fmt::Debug + Send + Sync {
-    /// Takes deliveries whose time has come, as many as there is room for, the longest due first at each endpoint. Who
-    /// takes one has `hold` to settle it: after that somebody else may take it.
+    /// Takes deliveries whose time has come, as many as there is room for, the longest due first at each endpoint, and no
+    /// endpoint before another for ever. Who takes one has `hold` to settle it: after that, and after a restart, somebody
+    /// else may take it. One that cannot be read any more is given up, with a go that says why.
     async fn take_due(&self, room: Room, hold: Duration) -> Result<Vec<Due>, QueueError>;
 
     /// Records a go at a delivery and what becomes of it. False when it was not theirs any more; nothing has changed then.
@@ -226,11 +262,12 @@ pub trait Outbox: fmt::Debug + Send + Sync {
         settled: Settled,
     ) -> Result<bool, QueueError>;
 
-    /// When the next delivery that nobody holds becomes due after that moment; none when none does.
+    /// When something becomes due after that moment that was not: the time of a delivery that nobody holds, or the end
+    /// of a hold. None when nothing does.
     async fn next_due(&self, after: Timestamp) -> Result<Option<Timestamp>, QueueError>;
 
-    /// Returns when something may have become due that was not before. Not more often than needed, and never too rarely;
-    /// time that passes does not count.
+    /// Returns when something may have become due that was not before; time that passes does not count. For one that
+    /// listens: what comes while nobody does is told to whoever listens next.
     async fn owed(&self);
 
     /// Deliveries, newest first.
@@ -239,7 +276,7 @@ pub trait Outbox: fmt::Debug + Send + Sync {
     /// One delivery, with every go at it, the oldest first.
     async fn delivery(&self, delivery: DeliveryId) -> Result<Option<(Delivery, Vec<Try>)>, QueueError>;
 
-    /// Owes it again, from now, with all its tries. The goes so far stay on record.
+    /// Owes it again, from now, as if it had never been tried. The goes so far stay on record.
     async fn redeliver(&self, delivery: DeliveryId) -> Result<Delivery, RedeliverError>;
 
     /// How many there are. Cheap, however many.
@@ -248,6 +285,17 @@ pub trait Outbox: fmt::Debug + Send + Sync {
     /// What a tenant has set; nothing for one that was never seen.
     async fn tenant_notices(&self, tenant: &TenantId) -> Result<TenantNotices, QueueError>;
 
-    /// Sets it, for renders that are accepted from now on, and the secrets for all that is delivered from now on.
-    async fn set_tenant_notices(&self, tenant: &TenantId, notices: TenantNotices) -> Result<(), QueueError>;
+    /// Sets them, for renders that are accepted from now on.
+    async fn set_notice_defaults(
+        &self,
+        tenant: &TenantId,
+        defaults: NoticeDefaults,
+    ) -> Result<(), QueueError>;
+
+    /// Another secret, for all that is delivered from now on. False when there are [`TenantNotices::MAX_SECRETS`], or one
+    /// of that id; nothing has changed then.
+    async fn add_secret(&self, tenant: &TenantId, secret: TenantSecret) -> Result<bool, QueueError>;
+
+    /// Ends the use of a secret. False when there is none of that id.
+    async fn remove_secret(&self, tenant: &TenantId, id: &str) -> Result<bool, QueueError>;
 }

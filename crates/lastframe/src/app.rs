@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use lastframe_core::outbox::Outbox;
 use lastframe_core::{Clock, ports};
 use lastframe_store::Store;
 use lastframe_worker::local::{self, LocalRenderer, Renderers};
@@ -23,6 +24,8 @@ use crate::http::{self, Api};
 use crate::identity::Identity;
 use crate::links::Links;
 use crate::listener;
+use crate::notify::email::{Mailer, Sender};
+use crate::notify::{Courier, Couriers, Notifier, Stop, WebhookCourier};
 use crate::outputs::Places;
 use crate::rate::Rates;
 use crate::retention::Retention;
@@ -49,6 +52,8 @@ pub struct App {
     /// Its data folder.
     pub data: std::path::PathBuf,
     shutdown: Shutdown,
+    notifying: Stop,
+    notifier: JoinHandle<()>,
     stopping: CancellationToken,
     worker: JoinHandle<()>,
     housekeeping: JoinHandle<()>,
@@ -122,10 +127,36 @@ impl App {
             config.identity.clone(),
         );
         let identity = Arc::new(identity.await?);
+        let links = Links::open(&folder, Arc::clone(&public_url))?;
+        let bucket = config.storage.place.as_ref().map(|place| place.bucket.as_str());
+        let webhook = WebhookCourier::new(
+            config.webhooks.clone(),
+            links.clone(),
+            config.links.usual,
+            bucket,
+            Arc::clone(&clock),
+        )?;
+        let email = match &config.email {
+            Some(settings) => {
+                let sender = Sender::open(settings, &public_url, Arc::clone(&clock));
+                let sender = sender.context("cannot make ready to send mail")?;
+                let outputs = Arc::clone(&outputs) as Arc<dyn ports::Outputs>;
+                let mailer = Mailer { sender, outputs, links: links.clone(), link_life: config.links.usual };
+                Some(Arc::new(mailer) as Arc<dyn Courier>)
+            }
+            None => None,
+        };
+        let notifier = Notifier {
+            outbox: Arc::clone(&store) as Arc<dyn Outbox>,
+            couriers: Arc::new(Couriers { webhook: Arc::new(webhook), email }),
+            clock: Arc::clone(&clock),
+        };
+        let notifying = Stop::default();
         let shutdown = Shutdown::default();
         let (stopping, close) = (CancellationToken::new(), CancellationToken::new());
         let api = Api {
             queue: Arc::clone(&store) as Arc<dyn ports::Queue>,
+            outbox: Arc::clone(&store) as Arc<dyn Outbox>,
             directory: Arc::clone(&store) as Arc<dyn ports::Directory>,
             accounts,
             outputs: Arc::clone(&outputs) as Arc<dyn ports::Outputs>,
@@ -136,7 +167,7 @@ impl App {
             clock: Arc::clone(&clock),
             rates: Arc::new(Rates::new(Arc::clone(&clock))),
             audit: audit.clone(),
-            links: Links::open(&folder, Arc::clone(&public_url))?,
+            links,
             space: Arc::new(Space::new(
                 folder.path().to_owned(),
                 config.storage.min_free,
@@ -167,6 +198,7 @@ impl App {
             },
         });
         let worker = tokio::spawn(worker.run(shutdown.clone()));
+        let notifier = tokio::spawn(notifier.run(notifying.clone()));
         let swept = Arc::clone(&outputs);
         let old_audit = audit.clone().forget(config.audit_retention, Arc::clone(&clock), close.clone());
         let queue = Arc::clone(&store) as Arc<dyn ports::Queue>;
@@ -185,6 +217,8 @@ impl App {
             url,
             data,
             shutdown,
+            notifying,
+            notifier,
             stopping,
             worker,
             housekeeping,
@@ -201,12 +235,16 @@ impl App {
     pub async fn stop(self, now: CancellationToken) -> anyhow::Result<()> {
         self.stopping.cancel();
         self.shutdown.drain.cancel();
-        let hurry = self.shutdown.now.clone();
+        let (hurry, drop_notices) = (self.shutdown.now.clone(), self.notifying.now.clone());
         let hurrying = tokio::spawn(async move {
             now.cancelled().await;
             hurry.cancel();
+            drop_notices.cancel();
         });
         self.worker.await.context("the worker panicked")?;
+        // After the worker: what it has just finished is owed to somebody, too.
+        self.notifying.drain.cancel();
+        self.notifier.await.context("the notifier panicked")?;
         hurrying.abort();
         self.renderer.stop().await;
         self.close.cancel();

@@ -5,6 +5,7 @@
 
 mod email;
 mod identity;
+mod notices;
 mod storage;
 
 use std::net::SocketAddr;
@@ -25,6 +26,8 @@ use url::Url;
 use self::email::EmailSection;
 pub use self::email::{Email, MailLogin, MailTls, Password};
 use self::identity::{IdentitySection, IssuerSection};
+use self::notices::WebhookSection;
+pub use self::notices::Webhooks;
 pub use self::storage::{LinkLives, Place, Storage};
 use self::storage::{LinksSection, StorageSection};
 use crate::encryption;
@@ -55,6 +58,9 @@ pub struct Flags {
     /// How long a stopping server lets renders go on before it hands them back to the queue [default: 30s].
     #[arg(long, env = "LASTFRAME_GRACE", value_name = "TIME", value_parser = duration)]
     pub grace: Option<Duration>,
+    /// Whether webhooks may go to addresses that are not public [default: false].
+    #[arg(long, env = "LASTFRAME_WEBHOOK_ALLOW_PRIVATE", value_name = "true|false")]
+    pub webhook_allow_private: Option<bool>,
 }
 
 impl Flags {
@@ -89,6 +95,7 @@ struct File {
     storage: StorageSection,
     links: LinksSection,
     email: EmailSection,
+    webhook: WebhookSection,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -296,6 +303,8 @@ pub struct Config {
     pub links: LinkLives,
     /// How mail is sent; none is when absent.
     pub email: Option<Email>,
+    /// Where webhooks may go.
+    pub webhooks: Webhooks,
     /// The site that `/enqueue` renders when a body names none.
     pub enqueue_site: String,
     /// The composition that `/enqueue` renders when a body names none.
@@ -391,6 +400,7 @@ impl Config {
             storage: file.storage.read()?,
             links: file.links.read()?,
             email: file.email.read()?,
+            webhooks: file.webhook.complete(flags.webhook_allow_private),
             enqueue_site: file.enqueue.site.unwrap_or_else(|| "remotion-app".into()),
             enqueue_composition: file.enqueue.composition.unwrap_or_else(|| "main".into()),
             origins: file.sites.origins.iter().map(|text| origin(text)).collect::<anyhow::Result<_>>()?,

@@ -34,9 +34,11 @@ pub enum Belonging {
     Site(TenantId, String, String),
 }
 
-/// What every row must be, beside intact: a title, and SQL that gives a line for each row that is not.
-const RULES: &[(&str, &str)] = &[
+/// What every row must be, beside intact: the newest table it is about, a title, and SQL that gives a line for each row
+/// that is not.
+const RULES: &[(&str, &str, &str)] = &[
     (
+        "tenant",
         "a tenant's counters are not what a count gives",
         "WITH counted AS (
             SELECT tenant_id, sum(gate IS 0) AS ready, sum(status = 'queued') AS queued,
@@ -48,19 +50,26 @@ const RULES: &[(&str, &str)] = &[
             IS NOT (ifnull(counted.ready, 0), ifnull(counted.queued, 0), ifnull(counted.rendering, 0),
                 ifnull(counted.succeeded, 0), ifnull(counted.failed, 0), ifnull(counted.cancelled, 0))",
     ),
-    ("a render has no request", "SELECT id FROM render LEFT JOIN request USING (seq) WHERE request.seq IS NULL"),
     (
+        "request",
+        "a render has no request",
+        "SELECT id FROM render LEFT JOIN request USING (seq) WHERE request.seq IS NULL",
+    ),
+    (
+        "render_group",
         "a render waits in a group that does not exist",
         "SELECT id FROM render LEFT JOIN render_group
             ON render_group.tenant_id = render.tenant_id AND name = group_name
          WHERE group_name IS NOT NULL AND status IN ('queued', 'rendering') AND name IS NULL",
     ),
     (
+        "render_group",
         "two renders of a group are being rendered at once",
         "SELECT group_name FROM render WHERE status = 'rendering' AND group_name IS NOT NULL
          GROUP BY tenant_id, group_name HAVING count(*) > 1",
     ),
     (
+        "render_group",
         "a group's turn is not with the render that must have it",
         "SELECT name FROM render_group WHERE head IS NOT ifnull(
             (SELECT seq FROM render WHERE render.tenant_id = render_group.tenant_id AND group_name = name
@@ -69,6 +78,7 @@ const RULES: &[(&str, &str)] = &[
                 AND status = 'queued'))",
     ),
     (
+        "render_group",
         "what stands before a queued render is not what must",
         "SELECT id FROM render LEFT JOIN render_group
             ON render_group.tenant_id = render.tenant_id AND name = group_name
@@ -78,6 +88,20 @@ const RULES: &[(&str, &str)] = &[
             WHEN held_by IS NOT NULL THEN gate = 4
             WHEN paused THEN gate = 3
             ELSE gate IN (0, 1, 5) END",
+    ),
+    (
+        "outbox",
+        "the counters of the outbox are not what a count gives",
+        "SELECT 'all deliveries' FROM outbox WHERE (pending, delivered, failed) IS NOT
+            (SELECT ifnull(sum(status = 'pending'), 0), ifnull(sum(status = 'delivered'), 0), ifnull(sum(status = 'failed'), 0)
+             FROM delivery)",
+    ),
+    (
+        "delivery",
+        "a render has ended, and a notice of it was never owed",
+        "SELECT id FROM notice JOIN render USING (seq)
+         WHERE status IN ('succeeded', 'failed', 'cancelled') AND NOT EXISTS
+            (SELECT 1 FROM delivery WHERE delivery.seq = notice.seq AND delivery.number = notice.number)",
     ),
 ];
 
@@ -99,6 +123,14 @@ const TABLES: &[(&str, &str)] = &[
         "'the checkpoint of render ' || ifnull((SELECT id FROM render WHERE seq = checkpoint.seq), seq)",
     ),
     ("encryption_key", "'encryption key ' || id"),
+    ("notice", "'a notice of render ' || ifnull((SELECT id FROM render WHERE seq = notice.seq), seq)"),
+    ("delivery", "'delivery ' || id"),
+    ("delivery_try", "'a go at delivery ' || delivery"),
+    ("outbox", "'the outbox'"),
+    (
+        "tenant_notices",
+        "'the notices of tenant ' || ifnull((SELECT name FROM tenant WHERE id = tenant_id), tenant_id)",
+    ),
 ];
 
 /// Looks at everything in the database of that folder, whether or not a server has it open; secrets as far as `keys` open
@@ -155,13 +187,13 @@ pub(crate) fn inspect(
     }
     if is_there("encryption_key") {
         step("secrets");
-        report.try_secrets(&snapshot, keys);
+        report.try_secrets(&snapshot, keys, is_there);
     }
     step("rules");
     let dangling =
         "SELECT \"table\" || ' refers to a ' || parent || ' that is not there' FROM pragma_foreign_key_check";
     report.told("", list(&snapshot, dangling));
-    for (title, rule) in RULES {
+    for (_, title, rule) in RULES.iter().filter(|(table, ..)| is_there(table)) {
         report.told(&format!("{title}: "), list(&snapshot, rule));
     }
     Ok(report)
@@ -194,8 +226,8 @@ pub fn belongings(folder: &Path, tell: &mut dyn FnMut(Belonging)) -> Result<(), 
 }
 
 impl Report {
-    fn try_secrets(&mut self, snapshot: &Connection, keys: &Keys) {
-        for column in COLUMNS {
+    fn try_secrets(&mut self, snapshot: &Connection, keys: &Keys, is_there: impl Fn(&str) -> bool) {
+        for column in COLUMNS.iter().filter(|column| is_there(column.table)) {
             let (problems, untried) = match reseal::try_all(snapshot, column, keys) {
                 Ok(tried) => (Ok(tried.problems), tried.untried),
                 Err(error) => (Err(error), BTreeMap::new()),

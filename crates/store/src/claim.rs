@@ -9,6 +9,7 @@ use std::time::Duration;
 use rusqlite::{OptionalExtension, params};
 
 use crate::integrity;
+use crate::outbox;
 use crate::writer::Tx;
 
 const NEXT: &str = "
@@ -40,7 +41,8 @@ pub(crate) fn mend(tx: &mut Tx<'_>) -> rusqlite::Result<()> {
                 ifnull(sum(status = 'succeeded'), 0), ifnull(sum(status = 'failed'), 0), ifnull(sum(status = 'cancelled'), 0)
              FROM render WHERE tenant_id = tenant.id)
          WHERE intact",
-    )
+    )?;
+    outbox::recount(tx)
 }
 
 /// What one claim adds to the virtual time of a tenant of weight 1.

@@ -18,6 +18,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0004_sealed.sql"),
     include_str!("migrations/0005_accounts.sql"),
     include_str!("migrations/0006_deletion.sql"),
+    include_str!("migrations/0007_outbox.sql"),
 ];
 
 /// Why the store cannot be opened.

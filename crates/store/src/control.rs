@@ -7,6 +7,7 @@ use rusqlite::params;
 
 use crate::lease::{RECORD_DAMAGED, cancelled, forget_checkpoint};
 use crate::line;
+use crate::outbox;
 use crate::read;
 use crate::row::{AT_ONCE, to_json};
 use crate::submit::tenant_id;
@@ -71,7 +72,7 @@ pub(crate) fn outputs_deleted(tx: &mut Tx<'_>, ids: &[RenderId]) -> Result<(), Q
     Ok(())
 }
 
-/// Removes those of the renders that are terminal, and all that is known of them.
+/// Removes those of the renders that are terminal and owe nothing, and all that is known of them.
 pub(crate) fn forget(tx: &mut Tx<'_>, ids: &[RenderId]) -> Result<usize, QueueError> {
     let mut forgotten = 0;
     for id in ids {
@@ -89,9 +90,11 @@ pub(crate) fn forget(tx: &mut Tx<'_>, ids: &[RenderId]) -> Result<usize, QueueEr
                 sql.query_row(params![render.tenant.as_str(), render.group, render.seq], |row| row.get(0))
             })
             .map_err(storage)?;
-        if holds {
+        // And what is owed to somebody is not dropped.
+        if holds || outbox::owes(tx.db, render.seq).map_err(storage)? {
             continue;
         }
+        outbox::forget(tx, render.seq).map_err(storage)?;
         for sql in [
             "DELETE FROM request WHERE seq = ?1",
             "DELETE FROM checkpoint WHERE seq = ?1",

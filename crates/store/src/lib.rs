@@ -1,7 +1,7 @@
 //! The queue of one machine: SQLite, one writer, fsync before every answer.
 //!
 //! Where to look: `claim` decides which render is next, `line` keeps the order within groups, `lease` ends attempts,
-//! `sweep` does what time brings about, `writer` commits, `mark` remembers outside of the database how far it has come,
+//! `sweep` does what time brings about, `outbox` has what is owed when renders have ended, `writer` commits, `mark` remembers outside of the database how far it has come,
 //! `seal` keeps secrets, `keyring` and `reseal` change their key.
 //! The schema, with the counters' triggers and the rows' checksums, is in `migrations/`. Only this crate sees SQL.
 
@@ -17,6 +17,8 @@ mod keyring;
 mod lease;
 mod line;
 mod mark;
+mod notices;
+mod outbox;
 mod position;
 mod read;
 mod reseal;
@@ -138,7 +140,11 @@ impl Store {
         let checkpointer = Checkpointer::start(&path, &mut connection)?;
         let files = Files { connection, mark, checkpointer };
         let rng = options.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
-        let signals = Signals { changes: broadcast::channel(4096).0, claimable: Arc::new(Notify::new()) };
+        let signals = Signals {
+            changes: broadcast::channel(4096).0,
+            claimable: Arc::new(Notify::new()),
+            owed: Arc::default(),
+        };
         let mut epoch = [0; 8];
         getrandom::fill(&mut epoch).map_err(storage)?;
         let store = Self {
@@ -163,6 +169,7 @@ impl Store {
             mended_at: AtomicI64::new(-MEND_AFTER),
         };
         store.writer.run(tenant::renew_limits).await?;
+        store.writer.run(outbox::renew).await?;
         let left = store.readers.run(sweep::left).await?;
         if !left.leases.is_empty() {
             tracing::info!(
@@ -288,6 +295,7 @@ impl Queue for Store {
             longest_delay: Duration::MAX,
             pauses: true,
             batch: 1_000,
+            notices: true,
         }
     }
 

@@ -140,11 +140,13 @@ pub(crate) fn failed(db: &Connection, which: &Redrive) -> Result<Redriven, Queue
     Ok(Redriven { renders, more })
 }
 
-/// Terminal renders that ended before that time, the oldest first.
+/// Terminal renders that ended before that time and owe nothing, the oldest first.
 pub(crate) fn ended_before(db: &Connection, time: i64, limit: u32) -> rusqlite::Result<Vec<Render>> {
     db.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM render INDEXED BY render_ended JOIN tenant ON tenant.id = tenant_id
-         WHERE status IN ('succeeded', 'failed', 'cancelled') AND finished_at < ?1 AND render.intact ORDER BY finished_at LIMIT ?2"
+         WHERE status IN ('succeeded', 'failed', 'cancelled') AND finished_at < ?1 AND render.intact
+            AND NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.seq = render.seq AND delivery.status = 'pending')
+         ORDER BY finished_at LIMIT ?2"
     ))?
     .query_map(params![time, limit], row::render)?
     .collect()

@@ -17,7 +17,7 @@ use crate::writer::{Tx, storage};
 /// A column whose values may be sealed. Its table has the columns `intact` and a trigger that refuses to change what is damaged.
 #[derive(Debug)]
 pub(crate) struct Column {
-    table: &'static str,
+    pub(crate) table: &'static str,
     column: &'static str,
     /// The primary key, as it is written in SQL.
     key: &'static str,
@@ -61,6 +61,14 @@ pub(crate) const COLUMNS: &[Column] = &[
         keys: 3,
         row: "(SELECT tenant.name FROM tenant WHERE id = tenant_id), site.name, version",
         rows: 3,
+    },
+    Column {
+        table: "tenant_notices",
+        column: "body",
+        key: "tenant_id",
+        keys: 1,
+        row: "(SELECT name FROM tenant WHERE id = tenant_id)",
+        rows: 1,
     },
 ];
 

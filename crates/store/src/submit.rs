@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::integrity;
 use crate::line;
+use crate::outbox;
 use crate::read;
 use crate::row::{AT_ONCE, Gate, to_json};
 use crate::seal::{Place, Ring};
@@ -165,6 +166,7 @@ fn accept(tx: &mut Tx<'_>, tenant: i64, new: &NewRender) -> Result<RenderId, Que
         tx.db
             .prepare_cached("INSERT INTO request (seq, body) VALUES (?1, ?2)")?
             .execute(params![seq, body])?;
+        outbox::promise(tx, seq, tenant, &request.notices())?;
         Ok(seq)
     };
     let seq = written().map_err(storage)?;

@@ -9,6 +9,7 @@ use std::any::Any;
 use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use fastrand::Rng;
 use lastframe_core::ports::{Change, QueueError};
 use lastframe_core::{Clock, Limits, RenderId};
 use rusqlite::Connection;
+use rusqlite::hooks::Action;
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot};
 
 use crate::checkpoint::Checkpointer;
@@ -43,6 +45,7 @@ pub(crate) struct Tx<'a> {
     /// What secrets are sealed and opened with. The same during the whole transaction.
     pub(crate) ring: &'a Ring,
     effects: &'a mut Effects,
+    owed: &'a Owed,
 }
 
 impl Tx<'_> {
@@ -59,6 +62,12 @@ impl Tx<'_> {
     /// Tells waiting workers, after the commit, that a render may be claimed.
     pub(crate) fn claimable(&mut self) {
         self.effects.claimable = true;
+    }
+
+    /// Tells whoever waits to deliver, after the commit, that there may be something for them. A new delivery tells it
+    /// by itself.
+    pub(crate) fn owed(&self) {
+        self.owed.mark();
     }
 
     /// Seals with these keys once the transaction is committed.
@@ -115,11 +124,37 @@ pub(crate) struct Writer {
 pub(crate) struct Signals {
     pub(crate) changes: broadcast::Sender<Change>,
     pub(crate) claimable: Arc<Notify>,
+    pub(crate) owed: Arc<Owed>,
+}
+
+/// That there may be something to deliver, for one who waits; it hears of what came while it did not.
+#[derive(Debug, Default)]
+pub(crate) struct Owed {
+    marked: AtomicBool,
+    waiting: Notify,
+}
+
+impl Owed {
+    /// To be told with the next commit.
+    fn mark(&self) {
+        self.marked.store(true, Ordering::Relaxed);
+    }
+
+    fn committed(&self) {
+        if self.marked.swap(false, Ordering::Relaxed) {
+            self.waiting.notify_one();
+        }
+    }
+
+    /// Returns when it was told.
+    pub(crate) async fn told(&self) {
+        self.waiting.notified().await;
+    }
 }
 
 impl Writer {
     pub(crate) fn start(
-        files: Files,
+        mut files: Files,
         ring: Arc<Ring>,
         clock: Arc<dyn Clock>,
         rng: Rng,
@@ -127,9 +162,17 @@ impl Writer {
         signals: Signals,
     ) -> std::io::Result<Self> {
         let (commands, waiting) = mpsc::channel(WAITING);
-        let thread = std::thread::Builder::new()
-            .name("store-writer".into())
-            .spawn(move || run(files, waiting, &ring, clock.as_ref(), rng, default_limits, &signals))?;
+        // Whatever ended a render: a trigger has made the delivery.
+        let owed = Arc::clone(&signals.owed);
+        let hook = move |action, _: &str, table: &str, _| {
+            if action == Action::SQLITE_INSERT && table == "delivery" {
+                owed.mark();
+            }
+        };
+        files.connection.update_hook(Some(hook)).map_err(std::io::Error::other)?;
+        let thread = std::thread::Builder::new().name("store-writer".into()).spawn(move || {
+            run(files, waiting, &ring, clock.as_ref(), rng, default_limits, &signals);
+        })?;
         Ok(Self {
             commands: Some(commands),
             submitted: Arc::new(Semaphore::new(SUBMITTED)),
@@ -318,6 +361,7 @@ fn run(
                 default_limits,
                 ring,
                 effects: &mut effects,
+                owed: &signals.owed,
             }));
             next = match waiting.try_recv() {
                 Ok(Order::Write(command)) if weight < COMMITTED_TOGETHER => Some(command),
@@ -362,6 +406,7 @@ fn run(
             if effects.claimable {
                 signals.claimable.notify_waiters();
             }
+            signals.owed.committed();
         }
         checkpointer.after_commit(db);
     }
@@ -479,7 +524,11 @@ mod tests {
         let checkpointer = Checkpointer::start(&path, &mut connection).unwrap();
         let mark = Mark::set(folder.path(), Reached { database: "notes".into(), commits: 0 }).unwrap();
         let files = Files { connection, mark, checkpointer };
-        let signals = Signals { changes: broadcast::channel(16).0, claimable: Arc::new(Notify::new()) };
+        let signals = Signals {
+            changes: broadcast::channel(16).0,
+            claimable: Arc::new(Notify::new()),
+            owed: Arc::default(),
+        };
         let clock = Arc::new(ManualClock::new(jiff::Timestamp::UNIX_EPOCH));
         let ring = Arc::new(Ring::new(Keys::default()));
         let writer =

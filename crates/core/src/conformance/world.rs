@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 
 use super::ask::{permanent, succeeded};
+use crate::outbox::Outbox;
 use crate::ports::{
     Accounts, Directory, Filter, Group, IdempotencyKey, NewRender, Pausable, Queue, SubmitError, Submitted,
 };
@@ -56,6 +57,11 @@ pub trait Subject: Send + Sync {
 
     /// People and tokens.
     fn accounts(&self) -> &(dyn Accounts + 'static);
+
+    /// What is owed; asked for only where the queue declares notices.
+    fn outbox(&self) -> &(dyn Outbox + 'static) {
+        panic!("this subject has no outbox")
+    }
 }
 
 /// A subject and its time. Derefs to its queue.
@@ -111,6 +117,11 @@ impl<S: Subject + ?Sized> World<S> {
     /// People and tokens.
     pub fn accounts(&self) -> &(dyn Accounts + 'static) {
         self.subject.accounts()
+    }
+
+    /// What is owed.
+    pub fn outbox(&self) -> &(dyn Outbox + 'static) {
+        self.subject.outbox()
     }
 
     /// The process dies and another goes on: nobody handed anything back, and monotonic time starts anew.

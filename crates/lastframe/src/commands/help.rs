@@ -12,7 +12,10 @@ use crate::exit::Exit;
 /// What the commands are for. Those in no group are listed last.
 const GROUPS: &[(&str, &[&str])] = &[
     ("Render", &["render", "still", "watch"]),
-    ("Look and steer", &["list", "show", "logs", "link", "cancel", "retry", "redrive"]),
+    (
+        "Look and steer",
+        &["list", "show", "logs", "link", "cancel", "retry", "redrive", "deliveries", "redeliver"],
+    ),
     ("Sites", &["site", "renderer"]),
     ("The server", &["serve", "doctor", "queue", "group", "tenant"]),
     ("Who may do what", &["user", "token", "whoami", "audit"]),

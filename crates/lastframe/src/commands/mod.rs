@@ -2,6 +2,7 @@
 
 mod audit;
 mod database;
+mod deliveries;
 mod doctor;
 mod follow;
 mod help;
@@ -109,6 +110,10 @@ enum Command {
     Link(renders::Link),
     /// Print what the attempts of a render said
     Logs(renders::Logs),
+    /// List what was sent when renders ended, newest first: webhooks and mails
+    Deliveries(deliveries::Deliveries),
+    /// Send a webhook or a mail once more
+    Redeliver(deliveries::Redeliver),
     /// Print who did what, newest first (admin)
     Audit(audit::Audit),
     /// Look for damage in the data folder
@@ -248,6 +253,8 @@ pub fn main() -> ExitCode {
             Command::Key(key) => key.run().await,
             Command::Link(link) => link.run().await,
             Command::Logs(logs) => logs.run().await,
+            Command::Deliveries(deliveries) => deliveries.run().await,
+            Command::Redeliver(redeliver) => redeliver.run().await,
             Command::Audit(audit) => audit.run().await,
             Command::Check(check) => check.run().await,
             Command::Backup(backup) => backup.run().await,

@@ -53,6 +53,12 @@ struct Job {
     /// Renders of one group run one after another
     #[arg(long)]
     group: Option<String>,
+    /// A URL that is told by a webhook when the render has ended
+    #[arg(long, value_name = "URL")]
+    webhook: Option<String>,
+    /// A mail address that is told when the render has ended; may be given again
+    #[arg(long, value_name = "ADDRESS")]
+    notify: Vec<String>,
     /// Sending the same render again under the same key submits nothing new
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
@@ -204,6 +210,12 @@ impl Job {
         }
         if let Some(group) = &self.group {
             put(&mut body, "queue.group", group.as_str().into())?;
+        }
+        if let Some(url) = &self.webhook {
+            put(&mut body, "webhook.url", url.as_str().into())?;
+        }
+        if !self.notify.is_empty() {
+            put(&mut body, "notify.email", self.notify.clone().into())?;
         }
         for option in &self.set {
             let (name, value) =

@@ -3,6 +3,7 @@
 mod accounts;
 mod audit;
 mod control;
+mod deliveries;
 mod edge;
 mod encryption;
 mod error;
@@ -26,6 +27,7 @@ use axum::body::{Bytes, HttpBody as _};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header;
 use axum::http::request::Parts;
+use lastframe_core::outbox::Outbox;
 use lastframe_core::ports::{Accounts, Directory, Outputs, Queue};
 use lastframe_core::props::Fields;
 use lastframe_core::{Clock, Scope, TenantId};
@@ -53,6 +55,7 @@ pub(crate) use self::accounts::{
 };
 pub(crate) use self::audit::AuditPage;
 pub(crate) use self::control::{GroupView, QueueView, RedriveRequest, Redriven};
+pub(crate) use self::deliveries::{DeliveryPage, DeliveryView};
 pub(crate) use self::encryption::{EncryptionView, KeyView};
 pub(crate) use self::error::{ApiError, Problem};
 pub(crate) use self::links::LinkView;
@@ -65,6 +68,7 @@ pub(crate) use self::view::{Accepted, RenderPage, RenderView};
 #[derive(Clone, Debug)]
 pub(crate) struct Api {
     pub(crate) queue: Arc<dyn Queue>,
+    pub(crate) outbox: Arc<dyn Outbox>,
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) accounts: Arc<dyn Accounts>,
     pub(crate) outputs: Arc<dyn Outputs>,
@@ -120,6 +124,9 @@ pub(crate) fn router(api: Api) -> Router {
         .routes(routes!(renders::cancel))
         .routes(routes!(renders::retry))
         .routes(routes!(submit::submit_still))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(deliveries::get))
+        .routes(routes!(deliveries::redeliver))
         .routes(routes!(submit::enqueue))
         .routes(routes!(submit::enqueue_in_stage))
         .routes(routes!(control::redrive))

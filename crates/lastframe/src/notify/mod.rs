@@ -6,6 +6,7 @@
 pub(crate) mod email;
 mod endpoints;
 mod name;
+mod webhook;
 
 use std::fmt::Debug;
 use std::panic::AssertUnwindSafe;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use self::endpoints::Endpoints;
 
 pub(crate) use self::name::{name, parse_name};
+pub(crate) use self::webhook::WebhookCourier;
 
 /// How long somebody who took a delivery has to settle it.
 const HOLD: Duration = Duration::from_secs(120);

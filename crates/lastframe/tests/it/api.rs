@@ -104,7 +104,7 @@ async fn every_wrong_input_is_refused_with_a_problem_that_names_the_field_and_co
         (with("frameRange", json!([9, 2])), 422, "invalid_request", "/frameRange"),
         (with("queue", json!({"priority": "high"})), 422, "invalid_request", "/queue/priority"),
         (with("inputProps", json!("text")), 422, "invalid_request", "/inputProps"),
-        (with("webhook", json!({"url": "https://example.com"})), 422, "invalid_request", "/webhook"),
+        (with("webhook", json!({"url": "ftp://example.com"})), 422, "invalid_request", "/webhook/url"),
         (with("inputProps", json!({"text": "x".repeat(20_000)})), 413, "body_too_large", ""),
     ];
     for (body, status, code, pointer) in cases {
@@ -288,6 +288,9 @@ async fn the_description_of_the_api_names_every_route() {
         "/v1/renders/{id}/poster",
         "/v1/renders/{id}/links",
         "/o/{id}",
+        "/v1/deliveries",
+        "/v1/deliveries/{id}",
+        "/v1/deliveries/{id}/redeliver",
         "/v1/stills",
         "/enqueue",
         "/dev/enqueue",

@@ -29,3 +29,4 @@ mod sidecar;
 mod sites;
 mod storage;
 mod upgrade;
+mod webhooks;

@@ -65,6 +65,7 @@ impl Queue for Modest {
             longest_delay: Duration::ZERO,
             pauses: false,
             batch: 1,
+            notices: false,
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lastframe_core::conformance::{self, LEASE, RETRY, Subject};
+use lastframe_core::outbox::Outbox;
 use lastframe_core::ports::{Accounts, Directory, Queue};
 use lastframe_core::{Limits, ManualClock};
 use lastframe_store::{Key, Keys, Options, Store};
@@ -86,6 +87,10 @@ impl Subject for Sqlite {
     }
 
     fn accounts(&self) -> &(dyn Accounts + 'static) {
+        self.store()
+    }
+
+    fn outbox(&self) -> &(dyn Outbox + 'static) {
         self.store()
     }
 }
