@@ -116,3 +116,33 @@ impl Outputs for Places {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_poster_lies_beside_its_output_and_goes_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let places = Places::open(folder.path().join("outputs"), &Storage::default()).unwrap();
+        let file = |name: &str| {
+            let file = folder.path().join(name);
+            std::fs::write(&file, name).unwrap();
+            file
+        };
+        let output = Output { key: "render/2.mp4".into(), ..Output::default() };
+        places.put(&output, "", &file("video")).await.unwrap();
+        assert_eq!(places.poster(&output.key).await.unwrap(), None);
+        places.put_poster(&output.key, &file("poster")).await.unwrap();
+        assert_eq!(places.poster(&output.key).await.unwrap().unwrap(), "poster");
+        assert!(folder.path().join("outputs/render/2.poster.jpg").exists());
+        places.delete(&output.key).await.unwrap();
+        assert!(!folder.path().join("outputs/render").exists());
+    }
+
+    #[test]
+    fn the_poster_of_an_output_in_a_bucket_is_on_this_machine() {
+        assert_eq!(poster_of("s3://bucket/prefix/render/2.mp4").unwrap(), "render/2.poster.jpg");
+        poster_of("2.mp4").unwrap_err();
+    }
+}

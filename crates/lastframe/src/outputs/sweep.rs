@@ -36,3 +36,17 @@ fn belongs_to(key: &str, output: &str) -> bool {
 fn lease(key: &str) -> Option<u32> {
     Path::new(key).file_name()?.to_str()?.split('.').next()?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_output_keeps_its_own_poster_and_no_other_attempts() {
+        for output in ["render/2.mp4", "s3://bucket/render/2.mp4"] {
+            assert!(belongs_to(output, output) && belongs_to("render/2.poster.jpg", output));
+            assert!(!belongs_to("render/1.poster.jpg", output) && !belongs_to("render/1.mp4", output));
+        }
+        assert_eq!((lease("render/12.mp4"), lease("render/12.poster.jpg")), (Some(12), Some(12)));
+    }
+}
