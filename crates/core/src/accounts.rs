@@ -21,6 +21,8 @@ words! {
         RendersEnvironment = "renders:environment",
         /// Add and remove sites: code that is run in a browser here.
         SitesWrite = "sites:write",
+        /// Read the figures of the server as a whole, at `/metrics`.
+        MetricsRead = "metrics:read",
         /// Everything, for all tenants.
         Admin = "admin",
     }

@@ -255,6 +255,7 @@ contract! {
     views {
         tenants_are_told_by_name_with_what_they_get
         counts_follow_every_render
+        the_backlog_is_what_could_be_claimed_and_how_long_it_waits
         a_group_is_there_while_it_has_something_left_to_do
         a_group_says_who_holds_it
         what_has_ended_is_told_in_the_order_it_ended

@@ -15,6 +15,7 @@ pub mod lease;
 pub mod limits;
 pub mod net;
 pub mod notice;
+pub mod observer;
 pub mod outbox;
 pub mod percent;
 pub mod ports;
@@ -28,6 +29,7 @@ pub use accounts::{Scope, Scopes};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use lease::{Checkpoint, Extended, HandBack, Lease, LeaseToken, Outcome, RetryPolicy};
 pub use limits::Limits;
+pub use observer::Observer;
 pub use render::{
     Attempt, Blocked, Deletion, Event, Failure, Kind, Output, Phase, Progress, Render, RenderId, Status,
     TenantId,

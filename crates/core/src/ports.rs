@@ -252,6 +252,17 @@ pub struct Overview {
     pub counts: Counts,
 }
 
+/// What a worker could claim now, and how long has been waited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Renders that nothing stands before but the lack of a worker.
+    pub claimable: u64,
+    /// Since when those of them have waited that are first in their lines, the longest of them: when it was accepted, or was due.
+    pub waiting_since: Option<Timestamp>,
+    /// When the longest of the attempts under way began.
+    pub rendering_since: Option<Timestamp>,
+}
+
 /// Something about a render changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
@@ -259,7 +270,8 @@ pub struct Change {
     pub render: RenderId,
 }
 
-/// Changes as they are committed. A slow reader may miss some: what it reads of a render afterwards is still right.
+/// Changes as they are committed. It ends when its reader has been too slow for them: what that has missed is not told, so it
+/// should listen anew, and then look at everything it cares for.
 pub type Changes = Pin<Box<dyn Stream<Item = Change> + Send>>;
 
 /// The durable queue. Every method that changes something is one transaction, on disk when it returns.
@@ -336,6 +348,9 @@ pub trait Queue: std::fmt::Debug + Send + Sync {
 
     /// The queue as a whole. Cheap, however much waits.
     async fn overview(&self) -> Result<Overview, QueueError>;
+
+    /// What could be claimed now. Cheap, however much waits.
+    async fn backlog(&self) -> Result<Backlog, QueueError>;
 
     /// Terminal renders that ended before that time, the oldest first.
     async fn ended_before(&self, time: Timestamp, limit: u32) -> Result<Vec<Render>, QueueError>;

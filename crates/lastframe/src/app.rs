@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use lastframe_core::outbox::Outbox;
-use lastframe_core::{Clock, ports};
+use lastframe_core::{Clock, Observer, ports};
 use lastframe_store::Store;
 use lastframe_worker::local::{self, LocalRenderer, Renderers};
 use lastframe_worker::logs::Logs;
@@ -24,6 +24,8 @@ use crate::http::{self, Api};
 use crate::identity::Identity;
 use crate::links::Links;
 use crate::listener;
+use crate::live::Live;
+use crate::metrics::Metrics;
 use crate::notify::email::{Mailer, Sender};
 use crate::notify::{Courier, Couriers, Notifier, Stop, WebhookCourier};
 use crate::outputs::Places;
@@ -73,12 +75,14 @@ impl App {
     pub async fn start(config: Config, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
         let folder = Arc::new(DataFolder::open(&config.data)?);
         let config = Arc::new(config);
+        let metrics = Arc::new(Metrics::new(config.concurrency));
         let options = lastframe_store::Options {
             lease: config.lease,
             retry: config.retry,
             limits: config.limits,
             seed: None,
             keys: config.encryption.keys_or_new(folder.path())?,
+            observer: Arc::clone(&metrics) as Arc<dyn Observer>,
         };
         let store = Arc::new(Store::open(folder.path(), Arc::clone(&clock), options).await?);
         let encryption = Arc::new(Encryption::new(Arc::clone(&store), config.encryption.clone()));
@@ -154,8 +158,10 @@ impl App {
         let notifying = Stop::default();
         let shutdown = Shutdown::default();
         let (stopping, close) = (CancellationToken::new(), CancellationToken::new());
+        let queue = Arc::clone(&store) as Arc<dyn ports::Queue>;
+        let live = Arc::new(Live::new(Arc::clone(&queue), config.http.max_streams)?);
         let api = Api {
-            queue: Arc::clone(&store) as Arc<dyn ports::Queue>,
+            queue: Arc::clone(&queue),
             outbox: Arc::clone(&store) as Arc<dyn Outbox>,
             directory: Arc::clone(&store) as Arc<dyn ports::Directory>,
             accounts,
@@ -166,6 +172,8 @@ impl App {
             encryption: Arc::clone(&encryption),
             clock: Arc::clone(&clock),
             rates: Arc::new(Rates::new(Arc::clone(&clock))),
+            live: Arc::clone(&live),
+            metrics: Arc::clone(&metrics),
             audit: audit.clone(),
             links,
             space: Arc::new(Space::new(
@@ -180,10 +188,11 @@ impl App {
         let serving = listener::serve(listener, http::router(api), config.http.clone(), tls, close.clone());
         let server = tokio::spawn(serving);
         let worker = Arc::new(Worker {
-            queue: Arc::clone(&store) as Arc<dyn ports::Queue>,
+            queue: Arc::clone(&queue),
             directory: Arc::clone(&store) as Arc<dyn ports::Directory>,
             renderer: Arc::clone(&renderer) as Arc<dyn ports::Renderer>,
             outputs: Arc::clone(&outputs) as Arc<dyn ports::Outputs>,
+            observer: metrics,
             options: lastframe_worker::Options {
                 name: format!(
                     "{}-{}",
@@ -201,13 +210,17 @@ impl App {
         let notifier = tokio::spawn(notifier.run(notifying.clone()));
         let swept = Arc::clone(&outputs);
         let old_audit = audit.clone().forget(config.audit_retention, Arc::clone(&clock), close.clone());
-        let queue = Arc::clone(&store) as Arc<dyn ports::Queue>;
         let retention = Retention { queue, outputs, logs, clock, keep: config.retention }.run(close.clone());
         let leftovers = sweep_outputs(swept, Arc::clone(&store), close.clone());
         let sweeps = keep_house(store, Arc::clone(&renderer), close.clone());
+        // A task of its own: whoever follows live waits for nothing else.
+        let following = tokio::spawn(live.run(close.clone()));
         let closing = close.clone();
         let housekeeping = tokio::spawn(async move {
             tokio::join!(leftovers, sweeps, retention, old_audit, encryption.run(closing));
+            if let Err(error) = following.await {
+                tracing::error!(%error, "telling of changes panicked");
+            }
         });
         // Under TLS a client wants the name that the certificate is for.
         folder.announce(config.public_url.as_ref().filter(|_| config.tls.is_some()).unwrap_or(&url))?;

@@ -112,6 +112,15 @@ impl Client {
         self.json(self.request(Method::POST, path)).await
     }
 
+    /// Listens to server-sent events, from after the one with the id `last` on if the server still knows it.
+    pub(crate) async fn events(&self, path: &str, last: Option<&str>) -> Result<Events, Failed> {
+        let mut request = self.request(Method::GET, path);
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        Ok(Events { response: self.send(request).await?, text: Vec::new() })
+    }
+
     /// Writes the answer into a file, which appears only when it is whole and has the digest that the server names.
     pub(crate) async fn download(&self, path: &str, to: &Path) -> Result<u64, Failed> {
         use tokio::io::AsyncWriteExt as _;
@@ -153,6 +162,52 @@ impl Client {
     }
 }
 
+/// A stream of server-sent events.
+#[derive(Debug)]
+pub(crate) struct Events {
+    response: Response,
+    /// What came and is no whole event yet.
+    text: Vec<u8>,
+}
+
+/// A server-sent event. What only says where the stream is has no data.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct SentEvent {
+    pub(crate) name: String,
+    pub(crate) id: Option<String>,
+    pub(crate) data: String,
+}
+
+impl Events {
+    /// The next one; none when the stream has ended or broken off.
+    pub(crate) async fn next(&mut self) -> Option<SentEvent> {
+        loop {
+            if let Some(event) = cut_event(&mut self.text) {
+                return Some(event);
+            }
+            self.text.extend_from_slice(&self.response.chunk().await.ok()??);
+        }
+    }
+}
+
+/// Takes the first event from what came, if it is whole.
+fn cut_event(text: &mut Vec<u8>) -> Option<SentEvent> {
+    let end = text.windows(2).position(|two| two == b"\n\n")?;
+    let whole: Vec<u8> = text.drain(..end + 2).collect();
+    let mut event = SentEvent::default();
+    for line in String::from_utf8_lossy(&whole).lines() {
+        let (field, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match field {
+            "event" => value.clone_into(&mut event.name),
+            "id" => event.id = Some(value.to_owned()),
+            "data" => event.data.push_str(value),
+            _ => {}
+        }
+    }
+    Some(event)
+}
+
 fn refusal(status: StatusCode, body: &[u8]) -> String {
     match serde_json::from_slice::<Problem>(body) {
         Ok(problem) => {
@@ -164,5 +219,23 @@ fn refusal(status: StatusCode, body: &[u8]) -> String {
             text
         }
         Err(_) => format!("the server answers {status}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_cut_from_what_comes_in_whatever_pieces() {
+        let mut text = b": \nid: a-1\n\nevent: render\nid: a-2\ndata: {\"a\": 1}\n\nevent: re".to_vec();
+        let silence = SentEvent { id: Some("a-1".into()), ..SentEvent::default() };
+        assert_eq!(cut_event(&mut text), Some(silence));
+        let render = SentEvent { name: "render".into(), id: Some("a-2".into()), data: "{\"a\": 1}".into() };
+        assert_eq!(cut_event(&mut text), Some(render));
+        assert_eq!(cut_event(&mut text), None);
+        text.extend_from_slice(b"set\ndata: {}\n\n");
+        assert_eq!(cut_event(&mut text).unwrap().name, "reset");
+        assert!(text.is_empty());
     }
 }

@@ -102,6 +102,7 @@ struct File {
 #[serde(deny_unknown_fields, default)]
 struct HttpSection {
     max_connections: Option<usize>,
+    max_streams: Option<usize>,
     max_header: Option<usize>,
     #[serde(deserialize_with = "optional_duration")]
     header_timeout: Option<Duration>,
@@ -211,6 +212,8 @@ struct EncryptionSection {
 pub struct Http {
     /// Connections at once. With more, the one that has waited longest for a request of its client is closed.
     pub max_connections: usize,
+    /// Live streams at once, each of which is a connection; the others are for requests that end.
+    pub max_streams: usize,
     /// The largest head of a request, in bytes; what comes in one piece may have twice as many.
     pub max_header: usize,
     /// From a connection that is free to the end of the next request's headers; a handshake of TLS has as long.
@@ -427,8 +430,10 @@ pub(crate) fn encryption(named: Option<&Path>, data: &Path) -> anyhow::Result<en
 
 impl HttpSection {
     fn complete(self) -> anyhow::Result<Http> {
+        let max_connections = self.max_connections.unwrap_or_else(affordable_connections);
         let http = Http {
-            max_connections: self.max_connections.unwrap_or_else(affordable_connections),
+            max_connections,
+            max_streams: self.max_streams.unwrap_or(max_connections / 2),
             max_header: self.max_header.unwrap_or(64 << 10),
             header_timeout: self.header_timeout.unwrap_or(Duration::from_secs(10)),
             read_timeout: self.read_timeout.unwrap_or(Duration::from_secs(20)),

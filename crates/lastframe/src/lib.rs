@@ -18,6 +18,8 @@ pub mod http;
 pub mod identity;
 mod links;
 mod listener;
+mod live;
+mod metrics;
 mod notify;
 mod outputs;
 mod rate;

@@ -17,7 +17,7 @@ pub(crate) struct Space {
     min_free: u64,
     clock: Arc<dyn Clock>,
     /// Bytes that were free, and when.
-    seen: Mutex<Option<(Duration, u64)>>,
+    seen: Mutex<Option<(Duration, Option<u64>)>>,
 }
 
 impl Space {
@@ -27,7 +27,8 @@ impl Space {
 
     /// Why no more renders should be accepted; none while there is room.
     pub(crate) fn shortage(&self) -> Option<String> {
-        let free = self.free();
+        // A system that does not say is no reason to refuse anything.
+        let free = self.free()?;
         (free < self.min_free).then(|| {
             format!(
                 "the server's disk has {} MB left, and storage.min_free is {} MB",
@@ -37,7 +38,13 @@ impl Space {
         })
     }
 
-    fn free(&self) -> u64 {
+    /// Bytes below which there is a shortage.
+    pub(crate) fn min_free(&self) -> u64 {
+        self.min_free
+    }
+
+    /// Bytes that are free; none when the system does not say.
+    pub(crate) fn free(&self) -> Option<u64> {
         let now = self.clock.monotonic();
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, free)) = *seen
@@ -46,10 +53,10 @@ impl Space {
             return free;
         }
         let free = match rustix::fs::statvfs(&self.folder) {
-            Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize),
+            Ok(disk) => Some(disk.f_bavail.saturating_mul(disk.f_frsize)),
             Err(error) => {
                 tracing::error!(%error, "cannot find out how much room the disk has");
-                u64::MAX
+                None
             }
         };
         *seen = Some((now, free));
@@ -71,7 +78,7 @@ mod tests {
         assert_eq!(space(0).shortage(), None);
         let short = space(u64::MAX);
         assert!(short.shortage().unwrap().contains("storage.min_free"));
-        *short.seen.lock().unwrap() = Some((clock.monotonic(), u64::MAX));
+        *short.seen.lock().unwrap() = Some((clock.monotonic(), Some(u64::MAX)));
         assert_eq!(short.shortage(), None, "the answer is still good");
         clock.advance(FRESH);
         assert!(short.shortage().is_some());

@@ -211,7 +211,7 @@ enum Uncounted {
 fn requeue(
     tx: &mut Tx<'_>,
     held: &Held,
-    outcome: &str,
+    outcome: &'static str,
     failure: Option<&Failure>,
     backoff: i64,
     uncounted: Uncounted,
@@ -280,7 +280,7 @@ pub(crate) fn forget_checkpoint(tx: &Tx<'_>, seq: i64) -> rusqlite::Result<()> {
 fn close_attempt(
     tx: &mut Tx<'_>,
     seq: i64,
-    outcome: &str,
+    outcome: &'static str,
     failure: Option<&Failure>,
 ) -> Result<(), QueueError> {
     let error = failure.map(to_json).transpose()?;
@@ -291,6 +291,7 @@ fn close_attempt(
         )
         .and_then(|mut sql| sql.execute(params![seq, tx.now, outcome, error]))
         .map_err(storage)?;
+    tx.attempt_ended(outcome);
     // A tenant at its limit of renders at once has room again.
     tx.claimable();
     Ok(())

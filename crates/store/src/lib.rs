@@ -6,6 +6,7 @@
 //! The schema, with the counters' triggers and the rows' checksums, is in `migrations/`. Only this crate sees SQL.
 
 mod accounts;
+mod backlog;
 mod backup;
 mod check;
 mod checkpoint;
@@ -36,20 +37,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::StreamExt as _;
 use futures_util::future::{FutureExt as _, join_all};
 use lastframe_core::ports::{
-    Capabilities, Changes, ControlError, Directory, Filter, Group, IdempotencyKey, LeaseError, NewRender,
-    Overview, Pausable, Position, Queue, QueueError, Redrive, Redriven, RemoveSiteError, SteerError,
-    SubmitError, Submitted, Tenant,
+    Backlog, Capabilities, Changes, ControlError, Directory, Filter, Group, IdempotencyKey, LeaseError,
+    NewRender, Overview, Pausable, Position, Queue, QueueError, Redrive, Redriven, RemoveSiteError,
+    SteerError, SubmitError, Submitted, Tenant,
 };
 use lastframe_core::site::SiteVersion;
 use lastframe_core::{
-    Attempt, Checkpoint, Clock, Extended, Failure, HandBack, Lease, LeaseToken, Limits, Outcome, Progress,
-    Render, RenderId, RenderRequest, RetryPolicy, Status, TenantId,
+    Attempt, Checkpoint, Clock, Extended, Failure, HandBack, Lease, LeaseToken, Limits, Observer, Outcome,
+    Progress, Render, RenderId, RenderRequest, RetryPolicy, Status, TenantId,
 };
 use rusqlite::Connection;
 use tokio::sync::{Notify, Semaphore, broadcast};
+use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::BroadcastStream;
 
 pub use crate::backup::{BackupError, backup, restore};
@@ -78,6 +79,8 @@ pub struct Options {
     pub seed: Option<u64>,
     /// What secrets are sealed with; without any they are written as they are.
     pub keys: Keys,
+    /// Hears of what is accepted, claimed and ended.
+    pub observer: Arc<dyn Observer>,
 }
 
 impl Default for Options {
@@ -88,6 +91,7 @@ impl Default for Options {
             limits: Limits::default(),
             seed: None,
             keys: Keys::default(),
+            observer: Arc::new(()),
         }
     }
 }
@@ -144,6 +148,7 @@ impl Store {
             changes: broadcast::channel(4096).0,
             claimable: Arc::new(Notify::new()),
             owed: Arc::default(),
+            observer: options.observer,
         };
         let mut epoch = [0; 8];
         getrandom::fill(&mut epoch).map_err(storage)?;
@@ -305,10 +310,15 @@ impl Queue for Store {
         renders: Vec<NewRender>,
         key: Option<IdempotencyKey>,
     ) -> Result<Submitted, SubmitError> {
-        let tenant = tenant.clone();
-        self.writer
-            .run_unless_busy(renders.len(), move |tx| submit::submit(tx, &tenant, &renders, key.as_ref()))
-            .await
+        let (tenant, count, asked_at) = (tenant.clone(), renders.len(), self.clock.monotonic());
+        let submitted = self
+            .writer
+            .run_unless_busy(count, move |tx| submit::submit(tx, &tenant, &renders, key.as_ref()))
+            .await?;
+        if !submitted.replayed {
+            self.signals.observer.accepted(count, self.clock.monotonic().saturating_sub(asked_at));
+        }
+        Ok(submitted)
     }
 
     async fn submitted(
@@ -328,7 +338,9 @@ impl Queue for Store {
             let claimable = self.signals.claimable.notified();
             tokio::pin!(claimable);
             claimable.as_mut().enable();
+            let asked_at = self.clock.monotonic();
             if let Some(lease) = self.claim_now(worker).await? {
+                self.signals.observer.claimed(&lease.render, self.clock.monotonic().saturating_sub(asked_at));
                 return Ok(Some(lease));
             }
             tokio::select! {
@@ -417,6 +429,10 @@ impl Queue for Store {
         self.readers.run(tenant::overview).await
     }
 
+    async fn backlog(&self) -> Result<Backlog, QueueError> {
+        self.readers.run(|db| backlog::backlog(db).map_err(storage)).await
+    }
+
     async fn ended_before(&self, time: jiff::Timestamp, limit: u32) -> Result<Vec<Render>, QueueError> {
         let time = time.as_millisecond();
         self.readers.run(move |db| read::ended_before(db, time, limit).map_err(storage)).await
@@ -463,9 +479,8 @@ impl Queue for Store {
     }
 
     fn changes(&self) -> Changes {
-        Box::pin(
-            BroadcastStream::new(self.signals.changes.subscribe()).filter_map(async |change| change.ok()),
-        )
+        let changes = BroadcastStream::new(self.signals.changes.subscribe());
+        Box::pin(changes.map_while(Result::ok))
     }
 }
 

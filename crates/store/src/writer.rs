@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use lastframe_core::ports::{Change, QueueError};
-use lastframe_core::{Clock, Limits, RenderId};
+use lastframe_core::{Clock, Limits, Observer, RenderId};
 use rusqlite::Connection;
 use rusqlite::hooks::Action;
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot};
@@ -70,6 +70,11 @@ impl Tx<'_> {
         self.owed.mark();
     }
 
+    /// Tells whoever counts, after the commit, how an attempt ended.
+    pub(crate) fn attempt_ended(&mut self, outcome: &'static str) {
+        self.effects.attempts.push(outcome);
+    }
+
     /// Seals with these keys once the transaction is committed.
     pub(crate) fn seal_with(&mut self, keys: Keys) {
         self.effects.keys = Some(keys);
@@ -79,6 +84,8 @@ impl Tx<'_> {
 #[derive(Default)]
 struct Effects {
     changed: Vec<RenderId>,
+    /// Outcomes of attempts that ended.
+    attempts: Vec<&'static str>,
     claimable: bool,
     keys: Option<Keys>,
     /// Why nothing of this transaction can be committed.
@@ -125,6 +132,7 @@ pub(crate) struct Signals {
     pub(crate) changes: broadcast::Sender<Change>,
     pub(crate) claimable: Arc<Notify>,
     pub(crate) owed: Arc<Owed>,
+    pub(crate) observer: Arc<dyn Observer>,
 }
 
 /// That there may be something to deliver, for one who waits; it hears of what came while it did not.
@@ -302,14 +310,15 @@ where
         Err(error) => Err(Arc::new(error) as Fault),
     };
     execute("SAVEPOINT command")?;
-    let (changed, claimable, keys) =
-        (tx.effects.changed.len(), tx.effects.claimable, tx.effects.keys.clone());
+    let (changed, attempts) = (tx.effects.changed.len(), tx.effects.attempts.len());
+    let (claimable, keys) = (tx.effects.claimable, tx.effects.keys.clone());
     let result =
         catch_unwind(AssertUnwindSafe(|| command(tx))).unwrap_or_else(|panic| Err(panicked(&*panic).into()));
     let undone = if result.is_ok() {
         Ok(())
     } else {
         tx.effects.changed.truncate(changed);
+        tx.effects.attempts.truncate(attempts);
         tx.effects.claimable = claimable;
         tx.effects.keys = keys;
         execute("ROLLBACK TO command")
@@ -402,6 +411,9 @@ fn run(
             for render in effects.changed {
                 // No listener is no fault.
                 drop(signals.changes.send(Change { render }));
+            }
+            for outcome in effects.attempts {
+                signals.observer.attempt_recorded(outcome);
             }
             if effects.claimable {
                 signals.claimable.notify_waiters();
@@ -528,6 +540,7 @@ mod tests {
             changes: broadcast::channel(16).0,
             claimable: Arc::new(Notify::new()),
             owed: Arc::default(),
+            observer: Arc::new(()),
         };
         let clock = Arc::new(ManualClock::new(jiff::Timestamp::UNIX_EPOCH));
         let ring = Arc::new(Ring::new(Keys::default()));

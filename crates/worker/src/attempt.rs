@@ -58,6 +58,7 @@ pub(crate) async fn attempt(worker: &Worker, lease: Lease, hand_back: &Cancellat
     };
     match ended {
         Ended::Finished { file, poster, mut output } => {
+            worker.observer.rendered(lease.render.kind, started.elapsed(), output.frame_count);
             vitals.send_modify(|vitals| vitals.progress = vitals.progress.in_phase(Phase::Uploading));
             output.key = worker.outputs.key(&output_name(&lease, &file));
             output.deletion = lease.request.delete_after.map(|after| Deletion::AfterDays(after.days()));

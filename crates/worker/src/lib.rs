@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lastframe_core::ports::{Directory, Outputs, Queue, Renderer};
-use lastframe_core::{HandBack, Lease};
+use lastframe_core::{HandBack, Lease, Observer};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -58,6 +58,8 @@ pub struct Worker {
     pub renderer: Arc<dyn Renderer>,
     /// Where they go.
     pub outputs: Arc<dyn Outputs>,
+    /// Hears of what it does.
+    pub observer: Arc<dyn Observer>,
     /// How it behaves.
     pub options: Options,
 }
@@ -89,9 +91,10 @@ impl Worker {
                         render.group = lease.render.group,
                         attempt = lease.render.leases,
                     );
+                    let busy = Busy::new(&self.observer);
                     let attempt = async move {
                         attempt::attempt(&worker, lease, &hand_back).await;
-                        drop(permit);
+                        drop((busy, permit));
                     };
                     attempts.spawn(attempt.instrument(span));
                 }
@@ -132,6 +135,22 @@ impl Worker {
         if let Err(error) = self.queue.release(lease.render.id, &lease.token, HandBack::Draining).await {
             tracing::warn!(error = error_chain(&error), render.id = %lease.render.id, "could not hand back; the lease will expire");
         }
+    }
+}
+
+/// While it is there a worker is busy, and panics do not keep it so.
+struct Busy(Arc<dyn Observer>);
+
+impl Busy {
+    fn new(observer: &Arc<dyn Observer>) -> Self {
+        observer.worker_busy();
+        Self(Arc::clone(observer))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.worker_free();
     }
 }
 

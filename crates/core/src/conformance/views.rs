@@ -3,8 +3,8 @@
 use jiff::SignedDuration;
 
 use super::group::line;
-use super::{Asks as _, LEASE, LONG, World, passing, render};
-use crate::ports::{Counts, Group, Overview, Tenant};
+use super::{Asks as _, LEASE, LONG, MINUTE, World, passing, render};
+use crate::ports::{Backlog, Counts, Group, Overview, Tenant};
 use crate::{Limits, Outcome, Status, TenantId};
 
 pub(super) async fn tenants_are_told_by_name_with_what_they_get(world: World) {
@@ -54,6 +54,24 @@ pub(super) async fn counts_follow_every_render(mut world: World) {
     world.cancel(bob.id).await.unwrap();
     let counts = Counts { queued: 2, succeeded: 1, cancelled: 1, ..Counts::default() };
     assert_eq!(world.overview().await.unwrap(), Overview { paused: false, counts });
+}
+
+pub(super) async fn the_backlog_is_what_could_be_claimed_and_how_long_it_waits(world: World) {
+    assert_eq!(world.backlog().await.unwrap(), Backlog::default());
+    let began = world.now();
+    let first = world.accept("ann", render("first").in_group("g")).await;
+    world.accept("ann", render("second").in_group("g")).await;
+    world.pass(MINUTE).await;
+    world.accept("bob", render("bob's")).await;
+    let waiting = Backlog { claimable: 2, waiting_since: Some(began), rendering_since: None };
+    assert_eq!(world.backlog().await.unwrap(), waiting, "what is behind its group cannot be claimed");
+    let lease = world.claims(&first).await;
+    let later = world.now();
+    let under_way = Backlog { claimable: 1, waiting_since: Some(later), rendering_since: Some(later) };
+    assert_eq!(world.backlog().await.unwrap(), under_way);
+    world.succeed(&lease).await;
+    let both = Backlog { claimable: 2, waiting_since: Some(began), rendering_since: None };
+    assert_eq!(world.backlog().await.unwrap(), both);
 }
 
 pub(super) async fn a_group_is_there_while_it_has_something_left_to_do(world: World) {

@@ -15,9 +15,9 @@ use crate::exit::Exit;
 use crate::http::RenderView;
 
 /// How often a render that is followed is looked at.
-pub(super) const LOOK: Duration = Duration::from_millis(250);
+const LOOK: Duration = Duration::from_millis(250);
 /// How long a server may be away, restarting perhaps, while its renders are followed.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Shows a render's way until it ends. `here`: its server ends with this command.
 pub(super) async fn follow(client: &Client, render: RenderView, here: bool) -> Result<RenderView, Failed> {

@@ -18,7 +18,8 @@ Examples:
   TOKEN=$(lastframe token create --name ci --quiet)
   lastframe token revoke 0011223344556677     at once
 
-Scopes: renders:read, renders:write, renders:environment (envVariables and chromiumOptions), sites:write, admin.";
+Scopes: renders:read, renders:write, renders:environment (envVariables and chromiumOptions), sites:write, metrics:read,
+admin.";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Token {

@@ -19,7 +19,8 @@ Examples:
   echo \"$PASSWORD\" | lastframe user passwd ana@example.com
   lastframe user disable ana@example.com      at once, also for tokens that she has
 
-Scopes: renders:read, renders:write, renders:environment (envVariables and chromiumOptions), sites:write, admin.";
+Scopes: renders:read, renders:write, renders:environment (envVariables and chromiumOptions), sites:write, metrics:read,
+admin.";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum User {

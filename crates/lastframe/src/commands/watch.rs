@@ -1,12 +1,14 @@
 //! `lastframe watch`: several renders at once, live, until they end.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use clap::Args;
 use indicatif::{MultiProgress, ProgressBar};
 use lastframe_core::{RenderId, Status};
+use tokio::time::{Instant, timeout};
 
-use super::follow::{LOOK, bar, describe_end, describe_state, draw, headline, patiently};
+use super::follow::{PATIENCE, bar, describe_end, describe_state, draw, headline, patiently};
 use super::{Server, note, say};
 use crate::client::{Client, Failed};
 use crate::exit::Exit;
@@ -20,6 +22,10 @@ Examples:
 
 Its exit code is 1 when one of them failed or was cancelled. Ctrl-C leaves; the renders go on.";
 
+/// How long to wait when the stream has broken off.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How long a stream may say nothing: three times as long as a server does.
+const SILENCE: Duration = Duration::from_secs(45);
 /// Queued renders that are shown at once; the others come up as they are rendered.
 const SHOWN: usize = 10;
 
@@ -46,37 +52,91 @@ impl Watch {
     }
 
     async fn watch(&self, client: &Client) -> Result<Exit, Failed> {
-        let mut screen = Screen { json: self.json, bars: MultiProgress::new(), seen: BTreeMap::new() };
-        let hidden = ProgressBar::hidden();
-        let mut exit = Exit::Done;
-        let mut open: Vec<RenderId> = self.ids.clone();
+        let screen = Screen { json: self.json, bars: MultiProgress::new(), seen: BTreeMap::new() };
+        let mut watched =
+            Watched { all: self.ids.is_empty(), open: self.ids.clone(), screen, exit: Exit::Done };
+        let mut place: Option<String> = None;
+        let mut until = Instant::now() + PATIENCE;
         loop {
-            if self.ids.is_empty() {
-                for render in unfinished(client).await? {
-                    if !open.contains(&render.render_id) {
-                        open.push(render.render_id);
+            match client.events("/v1/events", place.as_deref()).await {
+                Ok(mut events) => {
+                    until = Instant::now() + PATIENCE;
+                    // A stream that says nothing for so long is a connection that nobody has closed.
+                    while let Ok(Some(event)) = timeout(SILENCE, events.next()).await {
+                        match event.name.as_str() {
+                            "reset" => watched.look(client).await?,
+                            "render" => watched.hear(&serde_json::from_str(&event.data)?)?,
+                            _ => {}
+                        }
+                        place = event.id.or(place);
+                        if watched.open.is_empty() {
+                            watched.look(client).await?;
+                        }
+                        if watched.open.is_empty() {
+                            return Ok(watched.exit);
+                        }
                     }
                 }
+                Err(failed) if failed.exit == Exit::Unreachable && Instant::now() < until => {}
+                Err(failed) => return Err(failed),
             }
-            let mut left = Vec::new();
-            for id in open {
-                let render: RenderView = patiently(&format!("/v1/renders/{id}"), client, &hidden).await?;
-                screen.show(&render)?;
-                match render.status {
-                    Status::Succeeded => {}
-                    Status::Failed | Status::Cancelled => exit = Exit::NotWell,
-                    Status::Queued | Status::Rendering => left.push(id),
-                }
-            }
-            open = left;
-            if open.is_empty() {
-                if screen.seen.is_empty() {
-                    note("nothing is queued or being rendered");
-                }
-                return Ok(exit);
-            }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(AGAIN).await;
         }
+    }
+}
+
+/// The renders that are watched, and how they are.
+struct Watched {
+    /// Whatever is queued or being rendered; else what was named.
+    all: bool,
+    open: Vec<RenderId>,
+    screen: Screen,
+    exit: Exit,
+}
+
+impl Watched {
+    /// Looks at all of them.
+    async fn look(&mut self, client: &Client) -> Result<(), Failed> {
+        if self.all {
+            for render in unfinished(client).await? {
+                if !self.open.contains(&render.render_id) {
+                    self.open.push(render.render_id);
+                }
+            }
+        }
+        let hidden = ProgressBar::hidden();
+        for id in self.open.clone() {
+            let render: RenderView = patiently(&format!("/v1/renders/{id}"), client, &hidden).await?;
+            self.hear(&render)?;
+        }
+        if self.screen.seen.is_empty() {
+            note("nothing is queued or being rendered");
+        }
+        Ok(())
+    }
+
+    /// Shows how a render is, if it is one of them.
+    fn hear(&mut self, render: &RenderView) -> Result<(), Failed> {
+        let id = render.render_id;
+        if !self.open.contains(&id) {
+            let comes_up = match render.status {
+                Status::Rendering => true,
+                Status::Queued => self.open.len() < SHOWN,
+                Status::Succeeded | Status::Failed | Status::Cancelled => false,
+            };
+            if !self.all || !comes_up {
+                return Ok(());
+            }
+            self.open.push(id);
+        }
+        self.screen.show(render)?;
+        if render.status.is_terminal() {
+            self.open.retain(|open| *open != id);
+            if render.status != Status::Succeeded {
+                self.exit = Exit::NotWell;
+            }
+        }
+        Ok(())
     }
 }
 

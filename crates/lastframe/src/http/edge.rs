@@ -36,7 +36,7 @@ pub(super) fn around(router: Router<Api>, api: &Api) -> Router<Api> {
             // The path alone: a query may one day carry a signature.
             tracing::info_span!(
                 "http.request",
-                id = request_id(request),
+                request.id = request_id(request),
                 method = %request.method(),
                 path = request.uri().path()
             )
@@ -130,7 +130,8 @@ async fn write_down(State(api): State<Api>, request: Request, next: Next) -> Res
     let remote = request.extensions().get::<ConnectInfo<SocketAddr>>();
     let mut line = Line {
         changes: ![Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method()),
-        action: format!("{} {route}", request.method()),
+        method: request.method().clone(),
+        route: route.to_owned(),
         path: Entry::shorten(request.uri().path()),
         remote: remote.map(|ConnectInfo(remote)| remote.ip().to_string()),
         request_id: request_id(&request).to_owned(),
@@ -144,10 +145,11 @@ async fn write_down(State(api): State<Api>, request: Request, next: Next) -> Res
     response
 }
 
-/// A line in the making. It is written when this is dropped, so also when the client leaves before the answer.
+/// A line in the making. It is counted and, if need be, written when this is dropped, so also when the client leaves before the answer.
 struct Line {
     changes: bool,
-    action: String,
+    method: Method,
+    route: String,
     path: String,
     remote: Option<String>,
     request_id: String,
@@ -160,6 +162,7 @@ impl Drop for Line {
     fn drop(&mut self) {
         let refused = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS];
         let (status, code) = self.answer.unzip();
+        self.api.metrics.answered(&self.method, &self.route, status);
         if !self.changes && !status.is_some_and(|status| refused.contains(&status)) {
             return;
         }
@@ -172,7 +175,7 @@ impl Drop for Line {
             tenant,
             subject,
             token_id: token_id.flatten(),
-            action: std::mem::take(&mut self.action),
+            action: format!("{} {}", self.method, self.route),
             path: std::mem::take(&mut self.path),
             renders: self.trail.take_renders(),
             status: status.map(|status| status.as_u16()),

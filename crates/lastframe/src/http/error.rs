@@ -101,6 +101,10 @@ pub(crate) enum ApiError {
     LimitReached(Reached),
     #[error("too much is being asked for at once; try again")]
     Busy,
+    #[error(
+        "{0} streams are open, and there may be no more (http.max_streams); look now and then instead, or try again"
+    )]
+    TooManyStreams(usize),
     #[error("the server's disk is full: nothing was accepted or changed")]
     NoSpace,
     #[error("{0}, and is not used; the server's log says more")]
@@ -146,6 +150,7 @@ impl ApiError {
             Self::KeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused"),
             Self::LimitReached(_) => (StatusCode::TOO_MANY_REQUESTS, "limit_reached"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+            Self::TooManyStreams(_) => (StatusCode::SERVICE_UNAVAILABLE, "too_many_streams"),
             Self::NoSpace => (StatusCode::INSUFFICIENT_STORAGE, "no_space"),
             Self::Damaged(_) => (StatusCode::INTERNAL_SERVER_ERROR, "damaged"),
             Self::Bundle(BundleError::Storage(_) | BundleError::Queue(_)) | Self::Internal(_) => {
@@ -172,7 +177,9 @@ impl ApiError {
             Self::TooManyAttempts(wait) => Some((header::RETRY_AFTER, whole_seconds(*wait).into())),
             Self::Busy => Some((header::RETRY_AFTER, HeaderValue::from_static("1"))),
             Self::IssuerUnreachable => Some((header::RETRY_AFTER, HeaderValue::from_static("30"))),
-            Self::StorageAway(_) => Some((header::RETRY_AFTER, HeaderValue::from_static("10"))),
+            Self::StorageAway(_) | Self::TooManyStreams(_) => {
+                Some((header::RETRY_AFTER, HeaderValue::from_static("10")))
+            }
             // Somebody has to make room first.
             Self::NoSpace | Self::LowDisk(_) => Some((header::RETRY_AFTER, HeaderValue::from_static("60"))),
             _ => None,

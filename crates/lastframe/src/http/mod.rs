@@ -11,6 +11,7 @@ mod events;
 mod health;
 mod limits;
 mod links;
+mod metrics;
 mod output;
 mod range;
 mod renders;
@@ -45,6 +46,8 @@ use crate::config::Config;
 use crate::encryption::Encryption;
 use crate::identity::{Caller, Identity};
 use crate::links::Links;
+use crate::live::Live;
+use crate::metrics::Metrics;
 use crate::rate::Rates;
 use crate::sites::Sites;
 use crate::space::Space;
@@ -81,6 +84,8 @@ pub(crate) struct Api {
     pub(crate) audit: Audit,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) rates: Arc<Rates>,
+    pub(crate) live: Arc<Live>,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) config: Arc<Config>,
     /// Without a slash at the end.
     pub(crate) public_url: Arc<str>,
@@ -139,6 +144,7 @@ pub(crate) fn router(api: Api) -> Router {
         .routes(routes!(tenants::list))
         .routes(routes!(tenants::get, tenants::put))
         .routes(routes!(events::events))
+        .routes(routes!(events::tenant_events))
         .routes(routes!(output::output))
         .routes(routes!(output::poster))
         .routes(routes!(output::log))
@@ -164,6 +170,7 @@ pub(crate) fn router(api: Api) -> Router {
         .routes(routes!(audit::audit))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
+        .routes(routes!(metrics::metrics))
         .split_for_parts();
     // Made once: routes are copied for every connection, and the tree is large.
     let description = Bytes::from(openapi.to_json().unwrap_or_default());
@@ -177,10 +184,11 @@ pub(crate) fn router(api: Api) -> Router {
     edge::around(router, &api).with_state(api)
 }
 
-impl FromRequestParts<Api> for Caller {
-    type Rejection = ApiError;
+/// The token that came with a request, whether or not it is good.
+struct Token(String);
 
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+impl Token {
+    fn of(parts: &Parts) -> Result<Self, ApiError> {
         let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
         let value = values.next().ok_or(ApiError::NoToken)?;
         if values.next().is_some() {
@@ -192,7 +200,24 @@ impl FromRequestParts<Api> for Caller {
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(ApiError::NoToken);
         }
-        let caller = api.identity.verify(token.trim()).await?;
+        Ok(Self(token.trim().to_owned()))
+    }
+}
+
+impl FromRequestParts<Api> for Token {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, ApiError> {
+        Self::of(parts)
+    }
+}
+
+impl FromRequestParts<Api> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        let Token(token) = Token::of(parts)?;
+        let caller = api.identity.verify(&token).await?;
         // For what is read after this: see `Body`.
         parts.extensions.insert(caller.tenant.clone());
         let caller = api.identity.verify(token.trim()).await?;

@@ -283,6 +283,8 @@ async fn the_description_of_the_api_names_every_route() {
         "/v1/renders/{id}/cancel",
         "/v1/renders/{id}/retry",
         "/v1/renders/{id}/events",
+        "/v1/events",
+        "/metrics",
         "/v1/renders/{id}/log",
         "/v1/renders/{id}/output",
         "/v1/renders/{id}/poster",

@@ -78,6 +78,7 @@ fn every_code_that_the_api_answers_or_a_render_fails_with_is_explained() {
     let rooms = [
         include_str!("../../../worker/src/attempt.rs"),
         include_str!("../../../worker/src/local/mod.rs"),
+        include_str!("../../../worker/src/local/remote.rs"),
         include_str!("../../../core/src/verify.rs"),
         include_str!("../../../store/src/lease.rs"),
     ];

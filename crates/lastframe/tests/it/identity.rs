@@ -247,7 +247,8 @@ async fn what_is_another_tenants_is_not_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_reaches_no_further_than_its_scope() {
     let server = Server::without_site("").await;
-    let scopes = ["renders:read", "renders:write", "renders:environment", "sites:write", "admin"];
+    let scopes =
+        ["renders:read", "renders:write", "renders:environment", "sites:write", "metrics:read", "admin"];
     let mut tokens = Vec::new();
     for scope in scopes {
         tokens.push((scope, server.token_of("default", &[scope]).await));
@@ -268,6 +269,7 @@ async fn a_token_reaches_no_further_than_its_scope() {
         (Method::PUT, "/v1/sites/none/current", "sites:write"),
         (Method::DELETE, "/v1/sites/none/versions/v", "sites:write"),
         (Method::DELETE, "/v1/sites/none", "sites:write"),
+        (Method::GET, "/metrics", "metrics:read"),
         (Method::GET, "/v1/queue", "admin"),
         (Method::POST, "/v1/queue/pause", "admin"),
         (Method::POST, "/v1/queue/resume", "admin"),

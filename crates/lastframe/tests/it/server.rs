@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 /// No step of a test takes so long unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Renders of a few small frames, and leases short enough to be outlived in a test.
 const CONFIG: &str = r#"
@@ -149,7 +149,11 @@ impl Server {
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.url)).bearer_auth(&self.token)
+        self.request_with(&self.token, method, path)
+    }
+
+    pub(crate) fn request_with(&self, token: &str, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.url)).bearer_auth(token)
     }
 
     /// A token of a program of that tenant, good for these scopes alone.

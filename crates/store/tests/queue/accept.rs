@@ -3,9 +3,10 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
+use futures_util::StreamExt as _;
 use lastframe_core::TenantId;
 use lastframe_core::conformance::{Asks as _, key, render};
-use lastframe_core::ports::{QueueError, SubmitError};
+use lastframe_core::ports::{Change, QueueError, SubmitError};
 
 use crate::world::World;
 
@@ -24,6 +25,19 @@ async fn a_submit_that_the_storage_fails_half_way_leaves_nothing() {
     assert_eq!(world.group_of_ann("g").await, None);
     world.claims_nothing().await;
     assert!(!world.submit(&ann, asked[..2].to_vec(), Some(once)).await.unwrap().replayed);
+}
+
+#[tokio::test]
+async fn a_listener_that_is_too_slow_finds_its_changes_at_an_end_and_can_listen_anew() {
+    let world = World::new().await;
+    let (mut slow, ann) = (world.changes(), TenantId::new("ann"));
+    for _ in 0..5 {
+        world.submit(&ann, vec![render("a"); 1_000], None).await.unwrap();
+    }
+    assert_eq!(slow.next().await, None);
+    let mut anew = world.changes();
+    let next = world.accept("ann", render("next")).await;
+    assert_eq!(anew.next().await, Some(Change { render: next.id }));
 }
 
 #[tokio::test]

@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use lastframe_core::conformance::Subject;
 use lastframe_core::ports::{
-    Accounts, Capabilities, Changes, ControlError, Directory, Filter, Group, IdempotencyKey, LeaseError,
-    NewRender, Overview, Pausable, Position, Queue, QueueError, Redrive, Redriven, SteerError, SubmitError,
-    Submitted, Tenant,
+    Accounts, Backlog, Capabilities, Changes, ControlError, Directory, Filter, Group, IdempotencyKey,
+    LeaseError, NewRender, Overview, Pausable, Position, Queue, QueueError, Redrive, Redriven, SteerError,
+    SubmitError, Submitted, Tenant,
 };
 use lastframe_core::{
     Attempt, Checkpoint, Clock as _, Extended, HandBack, Lease, LeaseToken, Limits, ManualClock, Outcome,
@@ -156,6 +156,10 @@ impl Queue for Modest {
 
     async fn overview(&self) -> Result<Overview, QueueError> {
         self.behind.queue().overview().await
+    }
+
+    async fn backlog(&self) -> Result<Backlog, QueueError> {
+        self.behind.queue().backlog().await
     }
 
     async fn ended_before(&self, time: Timestamp, limit: u32) -> Result<Vec<Render>, QueueError> {

@@ -69,8 +69,14 @@ impl Subject for Sqlite {
         self.store = None;
         self.opened += 1;
         // Another seed each time, as in life: the ids of one life must not come back in the next.
-        let options =
-            Options { lease: LEASE, retry: RETRY, limits, seed: Some(self.opened), keys: self.keys.clone() };
+        let options = Options {
+            lease: LEASE,
+            retry: RETRY,
+            limits,
+            seed: Some(self.opened),
+            keys: self.keys.clone(),
+            ..Options::default()
+        };
         self.store = Some(Store::open(self.folder.path(), clock, options).await.unwrap());
     }
 

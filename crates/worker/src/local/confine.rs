@@ -76,6 +76,16 @@ pub(super) enum Landlock {
     FilesPortsAndSignals,
 }
 
+/// Whether this kernel has Landlock, and it is not turned off. Restricts nothing.
+#[must_use]
+pub fn has_landlock() -> bool {
+    Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::from_all(ABI::V1))
+        .and_then(Ruleset::create)
+        .is_ok()
+}
+
 /// The supervisor's part: what its child is to find when it starts.
 pub(super) fn separate(plan: &Plan) -> io::Result<()> {
     let Some(namespaces) = plan.namespaces else { return Ok(()) };

@@ -35,13 +35,14 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use self::pool::Pool;
 use self::scratch::Scratch;
 use self::sidecar::{Command, Event, Sidecar, SidecarError, Site};
 use crate::logs::{AttemptLog, Logs};
 
-pub use self::confine::{SUPERVISED, supervised};
+pub use self::confine::{SUPERVISED, has_landlock, supervised};
 pub use self::renderers::{RendererError, Renderers, version_of};
 pub use self::supervise::supervise;
 pub use self::walls::{Sandbox, Wall, Walls};
@@ -129,6 +130,15 @@ impl Default for Recycle {
     }
 }
 
+/// How many sidecars there were since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sidecars {
+    /// Started.
+    pub started: u64,
+    /// Given up because something was wrong: they did not come up, died, or an attempt failed that may succeed with another.
+    pub given_up: u64,
+}
+
 /// Renders on this machine.
 #[derive(Clone, Debug)]
 pub struct LocalRenderer {
@@ -198,6 +208,12 @@ impl LocalRenderer {
         self.pool.walls()
     }
 
+    /// The sidecars so far.
+    #[must_use]
+    pub fn sidecars(&self) -> Sidecars {
+        self.pool.count()
+    }
+
     /// The machine lacks what every render needs. That is no fault of this one, so it costs no attempt.
     fn not_now(&self) -> RunEvent {
         RunEvent::Throttled { until: self.logs.now() + LACK }
@@ -232,7 +248,8 @@ impl Renderer for LocalRenderer {
     async fn start(&self, job: Job, _checkpoint: Option<Checkpoint>) -> Box<dyn Run> {
         let (events, received) = mpsc::channel(64);
         let stop = CancellationToken::new();
-        let task = tokio::spawn(run(self.clone(), job, events, stop.clone()));
+        // What it logs belongs to the attempt.
+        let task = tokio::spawn(run(self.clone(), job, events, stop.clone()).in_current_span());
         Box::new(LocalRun { events: received, stop, task })
     }
 }
@@ -316,7 +333,7 @@ async fn run(renderer: LocalRenderer, job: Job, events: mpsc::Sender<RunEvent>, 
         }
         // A fault that may pass may lie in the sidecar itself: the next attempt gets a new one.
         RunEvent::Failed(ref failure) if failure.retryable => {
-            sidecar.stop().await;
+            renderer.pool.give_up(sidecar).await;
             drop(events.send(event).await);
         }
         event => {

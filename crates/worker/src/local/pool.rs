@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::sidecar::{Sidecar, SidecarError, Site};
 use super::walls::{Users, Walls};
-use super::{BROWSER, Options, SCRIPT};
+use super::{BROWSER, Options, SCRIPT, Sidecars};
 
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -25,6 +25,7 @@ pub(super) struct Pool {
     /// Oldest first.
     idle: Mutex<Vec<Idle>>,
     started: AtomicU64,
+    given_up: AtomicU64,
     seats: Arc<AtomicUsize>,
 }
 
@@ -73,6 +74,7 @@ impl Pool {
             walls,
             idle: Mutex::default(),
             started: AtomicU64::new(0),
+            given_up: AtomicU64::new(0),
             seats: Arc::default(),
         })
     }
@@ -109,7 +111,7 @@ impl Pool {
             if sidecar.catch_up() {
                 return Ok(sidecar);
             }
-            sidecar.stop().await;
+            self.give_up(sidecar).await;
         }
     }
 
@@ -131,7 +133,25 @@ impl Pool {
         let site = Site { renderer: renderer.as_deref().unwrap_or(site.renderer), ..site };
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         let folder = self.options.work.join(number.to_string());
-        Sidecar::start(&self.options, &self.walls, self.walls.user(&self.users), folder, site).await
+        let user = self.walls.user(&self.users);
+        let started = Sidecar::start(&self.options, &self.walls, user, folder, site).await;
+        if started.is_err() {
+            self.given_up.fetch_add(1, Ordering::Relaxed);
+        }
+        started
+    }
+
+    /// Ends a sidecar that is not to be trusted any more.
+    pub(super) async fn give_up(&self, sidecar: Sidecar) {
+        self.given_up.fetch_add(1, Ordering::Relaxed);
+        sidecar.stop().await;
+    }
+
+    pub(super) fn count(&self) -> Sidecars {
+        Sidecars {
+            started: self.started.load(Ordering::Relaxed),
+            given_up: self.given_up.load(Ordering::Relaxed),
+        }
     }
 
     pub(super) fn walls(&self) -> &Walls {
@@ -151,7 +171,10 @@ impl Pool {
             || sidecar.age() >= recycle.age
             || sidecar.memory() >= recycle.memory;
         let cleared = sidecar.scratch().clear(&format!("{}-{}", job.render, job.attempt));
-        if worn || cleared.is_err() || !sidecar.catch_up() {
+        if cleared.is_err() || !sidecar.catch_up() {
+            return self.give_up(sidecar).await;
+        }
+        if worn {
             return sidecar.stop().await;
         }
         let idle = Idle {

@@ -15,7 +15,8 @@ const YEARS: std::ops::RangeInclusive<i16> = 2026..=2099;
 pub(super) fn kernel() -> Finding {
     let name = rustix::system::uname();
     let (system, release) = (name.sysname().to_string_lossy(), name.release().to_string_lossy());
-    let walls = [("Landlock", landlock()), ("user namespaces", user_namespaces())];
+    let walls =
+        [("Landlock", Some(lastframe_worker::local::has_landlock())), ("user namespaces", user_namespaces())];
     let walls = walls.map(|(name, there)| match there {
         Some(true) => format!("{name} yes"),
         Some(false) => format!("{name} no"),
@@ -27,12 +28,6 @@ pub(super) fn kernel() -> Finding {
     } else {
         Finding::fail("kernel", found, "run it on Linux: what supervises browsers needs it")
     }
-}
-
-/// Unknown where the list of security modules is not mounted.
-fn landlock() -> Option<bool> {
-    let modules = std::fs::read_to_string("/sys/kernel/security/lsm").ok()?;
-    Some(modules.split(',').any(|module| module.trim() == "landlock"))
 }
 
 /// Whether any user may make one.
