@@ -1,4 +1,22 @@
 use super::*;
+use crate::notify::webhook::tests::due;
+
+/// One that does what a courier must not do.
+#[derive(Debug)]
+enum Bad {
+    Panics,
+    Hangs,
+}
+
+#[async_trait]
+impl Courier for Bad {
+    async fn deliver(&self, _: &Due) -> Told {
+        match self {
+            Self::Panics => panic!("on purpose"),
+            Self::Hangs => std::future::pending().await,
+        }
+    }
+}
 
 fn retry(after: Option<u64>) -> Told {
     Told::Retry { code: Some(503), error: "busy".into(), after: after.map(Duration::from_secs) }
@@ -34,4 +52,12 @@ fn what_was_taken_or_refused_is_not_tried_again() {
     assert_eq!(settle(Told::Delivered { code: Some(204) }, 3), (Settled::Delivered, Some(204), None));
     let refused = Told::Refused { code: Some(410), error: "gone".into() };
     assert_eq!(settle(refused, 0), (Settled::Failed, Some(410), Some("gone".into())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_courier_that_panics_or_hangs_has_failed_once_and_holds_up_nothing() {
+    for (bad, why) in [(Bad::Panics, "something failed inside"), (Bad::Hangs, "it took too long")] {
+        let told = within_limits(&bad, &due("https://example.com")).await;
+        assert!(matches!(&told, Told::Retry { code: None, error, .. } if error.contains(why)), "{told:?}");
+    }
 }

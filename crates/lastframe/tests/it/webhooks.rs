@@ -1,7 +1,9 @@
 //! Webhooks: what receivers that others made make of them, and what becomes of them with receivers that do not do well.
 
 use std::collections::VecDeque;
+use std::io::Write as _;
 use std::net::SocketAddr;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use lastframe_core::{Clock as _, ManualClock, SystemClock};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::peer::Peer;
@@ -209,14 +211,32 @@ async fn the_receivers_of_remotion_and_of_standard_webhooks_take_what_is_sent_an
     assert_eq!(film.bytes().await.unwrap(), server.output(&ids[0]).await);
 }
 
-/// The program in this process on a data folder with the test site, under a clock that the test moves.
-async fn under_clock(config: &str) -> (App, Api, Arc<ManualClock>, tempfile::TempDir) {
-    let mut server = Server::configured(config).await;
-    server.signal("TERM");
-    assert!(server.exit().await.success());
-    let (token, data) = (server.token.clone(), server.give_up_data());
+/// A data folder with the test site, and the token of its admin. The site is added once for all tests that render nothing.
+async fn folder(config: &str) -> (tempfile::TempDir, String) {
+    static PACKED: OnceCell<Vec<u8>> = OnceCell::const_new();
+    let pack = async || {
+        let mut server = Server::configured("").await;
+        server.signal("TERM");
+        assert!(server.exit().await.success());
+        let data = server.give_up_data();
+        Command::new("tar").arg("-cC").arg(data.path()).arg(".").output().unwrap().stdout
+    };
+    let packed = PACKED.get_or_init(pack).await;
+    let data = tempfile::tempdir().unwrap();
+    let mut tar = Command::new("tar").arg("-xC").arg(data.path()).stdin(Stdio::piped()).spawn().unwrap();
+    tar.stdin.take().unwrap().write_all(packed).unwrap();
+    assert!(tar.wait().unwrap().success());
+    // Of the server that is gone.
+    std::fs::remove_file(data.path().join("address")).ok();
     std::fs::write(data.path().join("lastframe.toml"), format!("listen = \"127.0.0.1:0\"\n{config}"))
         .unwrap();
+    let token = std::fs::read_to_string(data.path().join("admin-token")).unwrap();
+    (data, token.trim().to_owned())
+}
+
+/// The program in this process, under a clock that the test moves.
+async fn under_clock(config: &str) -> (App, Api, Arc<ManualClock>, tempfile::TempDir) {
+    let (data, token) = folder(config).await;
     let flags = Flags { data: Some(data.path().into()), ..Flags::default() };
     let clock = Arc::new(ManualClock::new(SystemClock::new().now()));
     let app = App::start(without_renders(flags), Arc::clone(&clock) as _).await.unwrap();
@@ -325,7 +345,7 @@ async fn whoever_does_not_answer_holds_up_nobody_else_and_may_be_told_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_killed_before_it_has_told_tells_when_it_is_back() {
-    let server = Server::configured(CONFIG).await;
+    let server = Server::on(folder(CONFIG).await.0).await;
     let mut receiver = Receiver::answering(&[0]).await;
     let id = api(&server).cancelled(&receiver.url).await;
     let first = receiver.hears().await;
@@ -353,9 +373,12 @@ async fn a_server_that_is_killed_before_it_has_told_tells_when_it_is_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_public_is_not_reached_unless_it_is_allowed() {
-    let mut server = Server::configured("").await;
+    let mut server = Server::on(folder("").await.0).await;
     let mut receiver = Receiver::answering(&[]).await;
-    let id = api(&server).cancelled(&receiver.url).await;
+    let (later, url) = (format!("queue.runAt={LATER}"), receiver.url.as_str());
+    let submitted = run(&server, &["render", "test", "tiny", "--webhook", url, "--set", &later, "--detach"]);
+    let id = submitted.1.trim().to_owned();
+    assert_eq!(run(&server, &["cancel", &id]).0, 0, "{submitted:?}");
     let refused = api(&server).tried(&id, 1).await;
     assert_eq!(refused["status"], "pending");
     let why = refused["log"][0]["error"].as_str().unwrap();

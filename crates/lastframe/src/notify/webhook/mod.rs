@@ -184,4 +184,4 @@ fn explain(error: &anyhow::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

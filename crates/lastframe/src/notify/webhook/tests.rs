@@ -11,6 +11,7 @@ use lastframe_core::outbox::{Delivery, DeliveryId, DeliveryStatus, Ended, Secret
 use lastframe_core::props::Fields;
 use lastframe_core::{Failure, Kind, ManualClock, Output, RenderId, RenderRequest, Status, TenantId};
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::reach::Lookup;
@@ -21,7 +22,7 @@ const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// Another address of this machine that is no more public.
 const THERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-fn due(url: &str) -> Due {
+pub(in crate::notify) fn due(url: &str) -> Due {
     let now = Timestamp::UNIX_EPOCH;
     let body = json!({"serveUrl": "test", "composition": "tiny"}).to_string();
     let (request, _) = RenderRequest::parse(Fields::read(body.as_bytes()).unwrap(), Kind::Media).unwrap();
@@ -214,6 +215,47 @@ async fn what_a_receiver_answers_decides_and_nothing_it_does_takes_long() {
     courier.timeout = Duration::from_millis(50);
     let hung = error(courier.deliver(&due(&format!("http://{address}/hang"))).await);
     assert!(hung.starts_with("no answer within"), "{hung}");
+}
+
+/// Takes what comes by TLS, and answers 204.
+fn serve_tls(listener: TcpListener, name: &str) -> rustls::pki_types::CertificateDer<'static> {
+    let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    let certificate = made.cert.der().clone();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls =
+        rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let tls = tls.with_no_client_auth().with_single_cert(vec![certificate.clone()], key).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            if let Ok(mut stream) = acceptor.accept(stream).await {
+                assert!(stream.read(&mut [0; 4_096]).await.is_ok_and(|read| read > 0));
+                stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+            }
+        }
+    });
+    certificate
+}
+
+#[tokio::test]
+async fn a_certificate_must_be_trusted_and_have_the_name_in_the_url() {
+    let (listener, address) = listen(HERE, 0).await;
+    let certificate = serve_tls(listener, "hooks.example");
+    let answers = Rebinding::to([&[HERE], &[HERE], &[HERE]]);
+    let mut courier = courier(&["127.0.0.1"], answers);
+    let url = |name: &str| due(&format!("https://{name}:{}/", address.port()));
+    let untrusted = error(courier.deliver(&url("hooks.example")).await);
+    assert!(untrusted.starts_with("cannot connect: invalid peer certificate"), "{untrusted}");
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls =
+        rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    courier.tls = tls.with_root_certificates(roots).with_no_client_auth();
+    assert_eq!(courier.deliver(&url("hooks.example")).await, Told::Delivered { code: Some(204) });
+    let other = error(courier.deliver(&url("other.example")).await);
+    assert!(other.starts_with("cannot connect: invalid peer certificate"), "{other}");
 }
 
 #[test]
