@@ -204,9 +204,9 @@ async fn hand_over(
 
 fn judged(what: &str, error: &lettre::transport::smtp::Error) -> Fault {
     // What it says of whoever is not let in, and of whoever wants encryption (RFC 4954, RFC 3207).
-    const OF_US: [u16; 4] = [523, 530, 534, 538];
+    const OF_US: [u16; 5] = [523, 530, 534, 535, 538];
     match passing(what, error) {
-        Fault::Passing { code: Some(code), said } if code >= 500 && !OF_US.contains(&code) && code != 535 => {
+        Fault::Passing { code: Some(code), said } if code >= 500 && !OF_US.contains(&code) => {
             Fault::Refused { code: Some(code), said }
         }
         fault => fault,
