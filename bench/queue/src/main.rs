@@ -6,6 +6,7 @@
 mod closed_loop;
 mod http;
 mod load;
+mod look;
 mod submit;
 mod turn;
 mod work;
@@ -78,6 +79,13 @@ enum Measure {
         #[arg(long)]
         data: PathBuf,
     },
+    /// What the dashboard asks, of an empty store that is filled first.
+    Look {
+        #[arg(long)]
+        data: PathBuf,
+        #[arg(long, default_value_t = 100_000)]
+        renders: usize,
+    },
     /// The wait of a new tenant's first render behind a loaded queue.
     Turn {
         #[arg(long)]
@@ -133,6 +141,10 @@ async fn main() -> anyhow::Result<()> {
             let opened = print(&Opened { ms: start.elapsed().as_secs_f64() * 1e3 });
             drop(store);
             opened
+        }
+        Measure::Look { data, renders } => {
+            let store = load::open(&data).await?;
+            look::measure(store, renders).await?.iter().try_for_each(print)
         }
         Measure::Turn { data, workers, tenants } => {
             print(&turn::measure(load::open(&data).await?, workers, tenants).await?)

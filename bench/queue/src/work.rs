@@ -15,7 +15,7 @@ use crate::load::{self, Shape};
 const WAIT: Duration = Duration::from_secs(10);
 
 pub(crate) struct Worker {
-    store: Arc<Store>,
+    pub(crate) store: Arc<Store>,
     name: String,
 }
 

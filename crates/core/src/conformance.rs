@@ -259,6 +259,9 @@ contract! {
         a_group_is_there_while_it_has_something_left_to_do
         a_group_says_who_holds_it
         what_has_ended_is_told_in_the_order_it_ended
+        groups_are_told_by_name_and_from_a_name_on
+        hours_tell_what_was_accepted_and_how_it_ended
+        who_holds_leases_is_busy
     }
     clock {
         they_end_no_lease

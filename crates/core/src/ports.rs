@@ -137,6 +137,8 @@ pub struct Filter {
     pub status: Option<Status>,
     /// Of this group.
     pub group: Option<String>,
+    /// Whose id, composition or group begins with this, whatever the case of its ASCII letters.
+    pub text: Option<String>,
     /// Accepted before the render with this [`Render::seq`].
     pub before: Option<i64>,
     /// At most so many.
@@ -263,6 +265,28 @@ pub struct Backlog {
     pub rendering_since: Option<Timestamp>,
 }
 
+/// What became of renders within one hour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hour {
+    /// When it began.
+    pub start: Timestamp,
+    /// Renders that were accepted.
+    pub accepted: u64,
+    /// Renders that ended with an output.
+    pub succeeded: u64,
+    /// Renders that ended without one, and were not queued again since.
+    pub failed: u64,
+}
+
+/// A worker that holds leases.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Busy {
+    /// What it calls itself.
+    pub worker: String,
+    /// What it is rendering, the first accepted first.
+    pub renders: Vec<RenderId>,
+}
+
 /// Something about a render changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
@@ -345,6 +369,26 @@ pub trait Queue: std::fmt::Debug + Send + Sync {
 
     /// A group; none when it has nothing left to do and nothing stands in its way.
     async fn group(&self, tenant: &TenantId, name: &str) -> Result<Option<Group>, QueueError>;
+
+    /// Groups of the tenant that have something left to do or are paused or held, by name, from after that name on.
+    async fn groups(
+        &self,
+        tenant: &TenantId,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<Group>, QueueError>;
+
+    /// Renders by hour, of the tenant or of all, in the hours that begin at `since`, one after another. What was
+    /// forgotten is not counted.
+    async fn hours(
+        &self,
+        tenant: Option<&TenantId>,
+        since: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Hour>, QueueError>;
+
+    /// Workers that hold leases, by name.
+    async fn busy(&self) -> Result<Vec<Busy>, QueueError>;
 
     /// The queue as a whole. Cheap, however much waits.
     async fn overview(&self) -> Result<Overview, QueueError>;

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use crate::frame_range::FrameRange;
 use crate::notice::{NotifyOptions, WebhookOptions};
 use crate::props::{BodyError, Fields, Props, read_props};
-use crate::render::{Kind, words};
+use crate::render::{Kind, RenderId, words};
 use crate::site::Composition;
 
 /// One thing wrong with a request.
@@ -307,6 +307,9 @@ pub struct QueueOptions {
     /// The longest one attempt may take.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_in_seconds: Option<u32>,
+    /// The render of yours that this one is another go at, with other props. That one stays as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<RenderId>,
 }
 
 macro_rules! request {

@@ -154,6 +154,7 @@ impl App {
             outbox: Arc::clone(&store) as Arc<dyn Outbox>,
             couriers: Arc::new(Couriers { webhook: Arc::new(webhook), email }),
             clock: Arc::clone(&clock),
+            observer: Arc::clone(&metrics) as Arc<dyn Observer>,
         };
         let notifying = Stop::default();
         let shutdown = Shutdown::default();

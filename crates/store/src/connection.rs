@@ -19,6 +19,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0005_accounts.sql"),
     include_str!("migrations/0006_deletion.sql"),
     include_str!("migrations/0007_outbox.sql"),
+    include_str!("migrations/0008_found.sql"),
 ];
 
 /// Why the store cannot be opened.

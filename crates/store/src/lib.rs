@@ -6,6 +6,7 @@
 //! The schema, with the counters' triggers and the rows' checksums, is in `migrations/`. Only this crate sees SQL.
 
 mod accounts;
+mod activity;
 mod backlog;
 mod backup;
 mod check;
@@ -13,6 +14,7 @@ mod checkpoint;
 mod claim;
 mod connection;
 mod control;
+mod find;
 mod integrity;
 mod keyring;
 mod lease;
@@ -39,9 +41,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::{FutureExt as _, join_all};
 use lastframe_core::ports::{
-    Backlog, Capabilities, Changes, ControlError, Directory, Filter, Group, IdempotencyKey, LeaseError,
-    NewRender, Overview, Pausable, Position, Queue, QueueError, Redrive, Redriven, RemoveSiteError,
-    SteerError, SubmitError, Submitted, Tenant,
+    Backlog, Busy, Capabilities, Changes, ControlError, Directory, Filter, Group, Hour, IdempotencyKey,
+    LeaseError, NewRender, Overview, Pausable, Position, Queue, QueueError, Redrive, Redriven,
+    RemoveSiteError, SteerError, SubmitError, Submitted, Tenant,
 };
 use lastframe_core::site::SiteVersion;
 use lastframe_core::{
@@ -423,6 +425,32 @@ impl Queue for Store {
     async fn group(&self, tenant: &TenantId, name: &str) -> Result<Option<Group>, QueueError> {
         let (tenant, name) = (tenant.clone(), name.to_owned());
         self.readers.run(move |db| tenant::group(db, &tenant, &name)).await
+    }
+
+    async fn groups(
+        &self,
+        tenant: &TenantId,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<Group>, QueueError> {
+        let tenant = tenant.clone();
+        self.readers
+            .run(move |db| tenant::groups(db, &tenant, after.as_deref().unwrap_or_default(), limit))
+            .await
+    }
+
+    async fn hours(
+        &self,
+        tenant: Option<&TenantId>,
+        since: jiff::Timestamp,
+        count: u32,
+    ) -> Result<Vec<Hour>, QueueError> {
+        let (tenant, since) = (tenant.cloned(), since.as_millisecond());
+        self.readers.run(move |db| activity::hours(db, tenant.as_ref(), since, count)).await
+    }
+
+    async fn busy(&self) -> Result<Vec<Busy>, QueueError> {
+        self.readers.run(activity::busy).await
     }
 
     async fn overview(&self) -> Result<Overview, QueueError> {

@@ -4,6 +4,7 @@ use lastframe_core::ports::{Filter, QueueError, Redrive, Redriven};
 use lastframe_core::{Attempt, Checkpoint, Render, RenderId, RenderRequest};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use crate::find;
 use crate::integrity;
 use crate::row::{self, COLUMNS, to_json};
 use crate::seal::{Place, Ring};
@@ -73,6 +74,9 @@ pub(crate) fn attempts(db: &Connection, id: RenderId) -> rusqlite::Result<Vec<At
 }
 
 pub(crate) fn list(db: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Render>> {
+    if let Some(text) = &filter.text {
+        return find::list(db, filter, text);
+    }
     // Only the conditions that are asked for, so that each combination gets the index made for it.
     let mut conditions = String::new();
     let mut values: Vec<Box<dyn rusqlite::ToSql>> = Vec::new();
@@ -146,7 +150,7 @@ pub(crate) fn ended_before(db: &Connection, time: i64, limit: u32) -> rusqlite::
         "SELECT {COLUMNS} FROM render INDEXED BY render_ended JOIN tenant ON tenant.id = tenant_id
          WHERE status IN ('succeeded', 'failed', 'cancelled') AND finished_at < ?1 AND render.intact
             AND NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.seq = render.seq AND delivery.status = 'pending')
-         ORDER BY finished_at LIMIT ?2"
+         ORDER BY finished_at, seq LIMIT ?2"
     ))?
     .query_map(params![time, limit], row::render)?
     .collect()

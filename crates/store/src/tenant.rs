@@ -141,6 +141,23 @@ pub(crate) fn overview(db: &Connection) -> Result<Overview, QueueError> {
     Ok(Overview { paused, counts })
 }
 
+/// Groups of the tenant by name, from after that name on.
+pub(crate) fn groups(
+    db: &Connection,
+    tenant: &TenantId,
+    after: &str,
+    limit: u32,
+) -> Result<Vec<Group>, QueueError> {
+    let names: Vec<String> = db
+        .prepare_cached(
+            "SELECT name FROM render_group WHERE tenant_id = (SELECT id FROM tenant WHERE name = ?1) AND name > ?2
+             ORDER BY name LIMIT ?3",
+        )
+        .and_then(|mut sql| sql.query_map(params![tenant.as_str(), after, limit], |row| row.get(0))?.collect())
+        .map_err(storage)?;
+    names.iter().filter_map(|name| group(db, tenant, name).transpose()).collect()
+}
+
 pub(crate) fn group(db: &Connection, tenant: &TenantId, name: &str) -> Result<Option<Group>, QueueError> {
     // A render that the group's row names and that is not there is as bad as a damaged row.
     let sql = "SELECT render_group.paused, holder.id, first.id,

@@ -123,6 +123,15 @@ pub(super) async fn a_list_is_newest_first_and_can_be_narrowed_and_paged(world: 
         (Filter { tenant: ann(), before: Some(c.seq), ..any() }, vec![&b, &a]),
         (Filter { tenant: ann(), limit: 2, ..any() }, vec![&c, &b]),
         (Filter { tenant: Some(TenantId::new("eve")), ..any() }, vec![]),
+        (Filter { text: Some("C".into()), ..any() }, vec![&c]),
+        (Filter { text: Some("G".into()), ..any() }, vec![&d, &c, &a]),
+        (Filter { text: Some("g".into()), tenant: ann(), limit: 1, ..any() }, vec![&c]),
+        (Filter { text: Some("g".into()), before: Some(d.seq), ..any() }, vec![&c, &a]),
+        (Filter { text: Some("g".into()), status: Some(Status::Rendering), ..any() }, vec![&a]),
+        (Filter { text: Some("a".into()), group: Some("g".into()), ..any() }, vec![&a]),
+        (Filter { text: Some(b.id.to_string().to_uppercase()), ..any() }, vec![&b]),
+        (Filter { text: Some("gg".into()), ..any() }, vec![]),
+        (Filter { text: Some("%".into()), ..any() }, vec![]),
     ] {
         let listed = world.list(filter.clone()).await.unwrap();
         assert_eq!(ids(&listed), ids(expected), "{filter:?}");

@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use super::group::line;
 use super::{Asks as _, LEASE, LONG, MINUTE, World, passing, render};
-use crate::ports::{Backlog, Counts, Group, Overview, Tenant};
+use crate::ports::{Backlog, Busy, Counts, Group, Hour, Overview, Tenant};
 use crate::{Limits, Outcome, Status, TenantId};
 
 pub(super) async fn tenants_are_told_by_name_with_what_they_get(world: World) {
@@ -133,4 +133,55 @@ pub(super) async fn what_has_ended_is_told_in_the_order_it_ended(world: World) {
     let everybodys = ended(world.now() + moment, 10).await;
     assert_eq!(everybodys.len(), 4);
     assert!(everybodys.contains(&c.id) && everybodys.contains(&bob.id));
+}
+
+pub(super) async fn groups_are_told_by_name_and_from_a_name_on(world: World) {
+    for name in ["b", "a", "c"] {
+        world.accept("ann", render("first").in_group(name)).await;
+    }
+    world.accept("bob", render("bob's").in_group("d")).await;
+    let ann = TenantId::new("ann");
+    let told = async |after: Option<&str>, limit| {
+        let groups = world.groups(&ann, after.map(str::to_owned), limit).await.unwrap();
+        groups.into_iter().map(|group| group.name).collect::<Vec<_>>()
+    };
+    assert_eq!(told(None, 10).await, ["a", "b", "c"]);
+    assert_eq!(told(None, 2).await, ["a", "b"]);
+    assert_eq!(told(Some("b"), 10).await, ["c"]);
+    let whole = world.groups(&ann, None, 1).await.unwrap();
+    assert_eq!(Some(&whole[0]), world.group_of_ann("a").await.as_ref());
+}
+
+pub(super) async fn hours_tell_what_was_accepted_and_how_it_ended(world: World) {
+    let ann = TenantId::new("ann");
+    let start = world.now() - SignedDuration::from_hours(1);
+    let [a, b] = world.accept_many("ann", 2, render("a")).await.try_into().unwrap();
+    world.succeed(&world.claims(&a).await).await;
+    world.fail_for_good(&world.claims(&b).await).await;
+    let bob = world.accept("bob", render("bob's")).await;
+    let quiet = |start| Hour { start, accepted: 0, succeeded: 0, failed: 0 };
+    let now = start + SignedDuration::from_hours(1);
+    let anns = Hour { accepted: 2, succeeded: 1, failed: 1, ..quiet(now) };
+    assert_eq!(world.hours(Some(&ann), start, 2).await.unwrap(), [quiet(start), anns]);
+    let all = Hour { accepted: 3, ..anns };
+    assert_eq!(world.hours(None, start, 2).await.unwrap(), [quiet(start), all]);
+    assert_eq!(world.hours(None, start, 1).await.unwrap(), [quiet(start)]);
+    // What is queued again has not failed.
+    world.cancel(bob.id).await.unwrap();
+    world.retry(b.id).await.unwrap();
+    let anns = Hour { failed: 0, ..anns };
+    assert_eq!(world.hours(Some(&ann), start, 2).await.unwrap(), [quiet(start), anns]);
+}
+
+pub(super) async fn who_holds_leases_is_busy(world: World) {
+    assert_eq!(world.busy().await.unwrap(), []);
+    let [a, b] = world.accept_many("ann", 2, render("a")).await.try_into().unwrap();
+    let leases = world.claims_all_of(&[&a, &b]).await;
+    let busy = world.busy().await.unwrap();
+    let renders: Vec<_> = busy.iter().flat_map(|Busy { renders, .. }| renders.clone()).collect();
+    assert_eq!(renders, [a.id, b.id]);
+    for lease in &leases {
+        world.succeed(lease).await;
+    }
+    assert_eq!(world.busy().await.unwrap(), []);
 }

@@ -50,6 +50,7 @@ impl Serve {
         let token = app.data.join(ADMIN_TOKEN);
         say(format!(
             "Lastframe {} listens on {}
+  dashboard     {}/
   data folder   {}
   admin token   {}
   browser       {}
@@ -60,6 +61,7 @@ Post a render:
   curl -H \"Authorization: Bearer $(cat {})\" {}/v1/renders \\
        -d '{{\"serveUrl\":\"{site}\",\"composition\":\"{composition}\",\"inputProps\":{{\"text\":\"Hello\"}}}}'",
             env!("CARGO_PKG_VERSION"),
+            app.url,
             app.url,
             app.data.display(),
             token.display(),

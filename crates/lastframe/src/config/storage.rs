@@ -80,6 +80,26 @@ pub struct LinkLives {
     pub longest: Duration,
 }
 
+impl Storage {
+    /// Where whoever asks for an output may be sent, as origins; nowhere unless it redirects.
+    pub(crate) fn origins(&self) -> Vec<String> {
+        if !self.redirect {
+            return Vec::new();
+        }
+        if let Some(endpoint) = &self.endpoint {
+            let host = endpoint.find("://").map_or(0, |at| at + 3);
+            return vec![
+                endpoint[..endpoint[host..].find('/').map_or(endpoint.len(), |end| host + end)].to_owned(),
+            ];
+        }
+        let Some(region) = &self.region else { return vec!["https://*.amazonaws.com".into()] };
+        // By path, and by the name of the bucket.
+        let host = format!("s3.{region}.amazonaws.com");
+        let bucket = self.place.iter().map(|place| format!("https://{}.{host}", place.bucket));
+        std::iter::once(format!("https://{host}")).chain(bucket).collect()
+    }
+}
+
 impl StorageSection {
     pub(super) fn read(self) -> anyhow::Result<Storage> {
         let place = self.url.as_deref().map(str::parse).transpose().map_err(anyhow::Error::msg)?;

@@ -92,8 +92,7 @@ pub(crate) struct Me {
     responses((status = 200, description = "Who the token speaks for", body = Me), ApiError)
 )]
 pub(super) async fn me(caller: Caller) -> Json<Me> {
-    let scopes = caller.scopes.iter().collect();
-    Json(Me { subject: caller.subject, tenant: caller.tenant.as_str().to_owned(), scopes })
+    Json(caller.into())
 }
 
 /// A person.
@@ -436,7 +435,7 @@ pub(super) async fn jwks(State(api): State<Api>) -> Json<JwkSet> {
     Json(api.identity.public_keys())
 }
 
-fn check_password(pointer: &str, password: &str) -> Result<(), ApiError> {
+pub(super) fn check_password(pointer: &str, password: &str) -> Result<(), ApiError> {
     if (SHORTEST_PASSWORD..=LONGEST_PASSWORD).contains(&password.len()) {
         return Ok(());
     }

@@ -8,7 +8,7 @@ use lastframe_core::request::check_name;
 use lastframe_core::{RenderId, Scope};
 use serde::{Deserialize, Serialize};
 
-use super::{Api, ApiError, Body, Path};
+use super::{Api, ApiError, Body, Path, Query};
 use crate::identity::Caller;
 
 /// Renders by state.
@@ -168,6 +168,52 @@ pub(super) async fn resume_group(
     caller.need(Scope::RendersWrite)?;
     api.queue.resume(Pausable::Group(caller.tenant.clone(), name.clone())).await?;
     look(&api, &caller, name).await
+}
+
+/// Which groups to list.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct GroupsQuery {
+    /// Where the page before ended: its `nextCursor`.
+    cursor: Option<String>,
+    /// Of this tenant; an administrator's to say, and their own by default.
+    tenant: Option<String>,
+}
+
+/// Groups.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Groups {
+    /// By name.
+    groups: Vec<GroupView>,
+    /// Give it as `cursor` to get the next ones; absent on the last page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+/// Groups of one page.
+const GROUPS: u32 = 50;
+
+/// List groups
+///
+/// Those that have something left to do, or are paused or held; 50 at once.
+#[utoipa::path(
+    get, path = "/v1/groups", tag = "queue", security(("token" = [])), params(GroupsQuery),
+    responses((status = 200, description = "A page", body = Groups), ApiError)
+)]
+pub(super) async fn groups(
+    State(api): State<Api>,
+    caller: Caller,
+    Query(query): Query<GroupsQuery>,
+) -> Result<Json<Groups>, ApiError> {
+    caller.need(Scope::RendersRead)?;
+    let tenant = query.tenant.map(|tenant| caller.may_look_at(tenant)).transpose()?.unwrap_or(caller.tenant);
+    let mut groups: Vec<GroupView> =
+        api.queue.groups(&tenant, query.cursor, GROUPS + 1).await?.into_iter().map(GroupView::from).collect();
+    let more = groups.len() > GROUPS as usize;
+    groups.truncate(GROUPS as usize);
+    let next_cursor = groups.last().filter(|_| more).map(|last| last.group.clone());
+    Ok(Json(Groups { groups, next_cursor }))
 }
 
 async fn look(api: &Api, caller: &Caller, name: String) -> Result<Json<GroupView>, ApiError> {

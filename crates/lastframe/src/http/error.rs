@@ -45,6 +45,8 @@ pub(crate) struct Problem {
 pub(crate) enum ApiError {
     #[error("send a token: `Authorization: Bearer <token>`")]
     NoToken,
+    #[error("this is for the dashboard's own pages: programs send a token")]
+    NotOwn,
     #[error("the token is not valid here, or has expired")]
     BadToken,
     #[error("the issuer of the token cannot be reached; try again")]
@@ -124,6 +126,7 @@ impl ApiError {
     fn status_and_code(&self) -> (StatusCode, &'static str) {
         match self {
             Self::NoToken => (StatusCode::UNAUTHORIZED, "token_missing"),
+            Self::NotOwn => (StatusCode::FORBIDDEN, "not_the_dashboard"),
             Self::BadToken => (StatusCode::UNAUTHORIZED, "token_invalid"),
             Self::IssuerUnreachable => (StatusCode::SERVICE_UNAVAILABLE, "issuer_unreachable"),
             Self::NotLetIn => (StatusCode::UNAUTHORIZED, "sign_in_failed"),

@@ -1,8 +1,10 @@
 //! The API: one router over the ports. `openapi.json` is made from the handlers themselves.
 
 mod accounts;
+mod activity;
 mod audit;
 mod control;
+mod dashboard;
 mod deliveries;
 mod edge;
 mod encryption;
@@ -15,6 +17,7 @@ mod metrics;
 mod output;
 mod range;
 mod renders;
+mod session;
 mod sites;
 mod submit;
 mod tenants;
@@ -126,6 +129,7 @@ pub(crate) fn router(api: Api) -> Router {
         .routes(routes!(submit::submit, renders::list))
         .routes(routes!(submit::submit_batch))
         .routes(routes!(renders::get))
+        .routes(routes!(renders::request))
         .routes(routes!(renders::cancel))
         .routes(routes!(renders::retry))
         .routes(routes!(submit::submit_still))
@@ -135,12 +139,14 @@ pub(crate) fn router(api: Api) -> Router {
         .routes(routes!(submit::enqueue))
         .routes(routes!(submit::enqueue_in_stage))
         .routes(routes!(control::redrive))
+        .routes(routes!(control::groups))
         .routes(routes!(control::group))
         .routes(routes!(control::pause_group))
         .routes(routes!(control::resume_group))
         .routes(routes!(control::queue))
         .routes(routes!(control::pause_queue))
         .routes(routes!(control::resume_queue))
+        .routes(routes!(activity::activity))
         .routes(routes!(tenants::list))
         .routes(routes!(tenants::get, tenants::put))
         .routes(routes!(events::events))
@@ -157,6 +163,8 @@ pub(crate) fn router(api: Api) -> Router {
         .routes(routes!(sites::remove_version))
         .routes(routes!(accounts::sign_in))
         .routes(routes!(accounts::sign_out))
+        .routes(routes!(session::begin, session::end))
+        .routes(routes!(session::renew))
         .routes(routes!(accounts::me))
         .routes(routes!(accounts::users, accounts::add_user))
         .routes(routes!(accounts::change_user))
@@ -179,6 +187,7 @@ pub(crate) fn router(api: Api) -> Router {
             "/openapi.json",
             axum::routing::get(async move || ([(header::CONTENT_TYPE, "application/json")], description)),
         )
+        .merge(dashboard::router(&api))
         .fallback(async || ApiError::NotFound("path"))
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed);
     edge::around(router, &api).with_state(api)
@@ -188,9 +197,11 @@ pub(crate) fn router(api: Api) -> Router {
 struct Token(String);
 
 impl Token {
-    fn of(parts: &Parts) -> Result<Self, ApiError> {
+    fn of(parts: &Parts, api: &Api) -> Result<Self, ApiError> {
         let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
-        let value = values.next().ok_or(ApiError::NoToken)?;
+        let Some(value) = values.next() else {
+            return session::token(&parts.method, &parts.headers, api).map(Self).ok_or(ApiError::NoToken);
+        };
         if values.next().is_some() {
             // A proxy before us may have looked at the other one.
             return Err(ApiError::BadToken);
@@ -207,8 +218,8 @@ impl Token {
 impl FromRequestParts<Api> for Token {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, ApiError> {
-        Self::of(parts)
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        Self::of(parts, api)
     }
 }
 
@@ -216,11 +227,8 @@ impl FromRequestParts<Api> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        let Token(token) = Token::of(parts)?;
+        let Token(token) = Token::of(parts, api)?;
         let caller = api.identity.verify(&token).await?;
-        // For what is read after this: see `Body`.
-        parts.extensions.insert(caller.tenant.clone());
-        let caller = api.identity.verify(token.trim()).await?;
         // For what is read after this: see `Body`.
         parts.extensions.insert(caller.tenant.clone());
         crate::audit::acts(Actor {
@@ -233,6 +241,20 @@ impl FromRequestParts<Api> for Caller {
 }
 
 impl Caller {
+    /// Whether what is that tenant's is there for the caller.
+    fn may_see(&self, tenant: &TenantId) -> bool {
+        self.tenant == *tenant || self.scopes.allow(Scope::Admin)
+    }
+
+    /// The tenant of that name.
+    ///
+    /// # Errors
+    /// When it is another one than the caller's, who is no administrator.
+    fn may_look_at(&self, tenant: String) -> Result<TenantId, ApiError> {
+        let tenant = TenantId::new(tenant);
+        if self.may_see(&tenant) { Ok(tenant) } else { Err(ApiError::Forbidden(Scope::Admin, Vec::new())) }
+    }
+
     /// # Errors
     /// When the token lacks the scope.
     fn need(&self, scope: Scope) -> Result<(), ApiError> {

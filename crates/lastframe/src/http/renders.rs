@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use lastframe_core::ports::Filter;
-use lastframe_core::{FieldError, Render, RenderId, Scope, Status};
+use lastframe_core::{FieldError, Render, RenderId, RenderRequest, Scope, Status};
 use serde::Deserialize;
 
 use super::{Api, ApiError, Path, Query, RenderPage, RenderView};
@@ -19,6 +19,10 @@ pub(super) struct ListQuery {
     status: Option<String>,
     /// Of this group.
     group: Option<String>,
+    /// Whose id, composition or group begins with this, whatever the case of its ASCII letters.
+    q: Option<String>,
+    /// Of this tenant; an administrator's to say, and their own by default.
+    tenant: Option<String>,
     /// Where the page before ended: its `nextCursor`.
     cursor: Option<String>,
     /// At most so many, up to 200; 50 by default.
@@ -61,7 +65,9 @@ pub(super) async fn list(
     if !errors.is_empty() {
         return Err(ApiError::Invalid(errors));
     }
-    let filter = Filter { tenant: Some(caller.tenant), status, group: query.group, before, limit: limit + 1 };
+    let tenant = query.tenant.map(|tenant| caller.may_look_at(tenant)).transpose()?.unwrap_or(caller.tenant);
+    let text = query.q.filter(|text| !text.is_empty());
+    let filter = Filter { tenant: Some(tenant), status, group: query.group, text, before, limit: limit + 1 };
     let mut renders = api.queue.list(filter).await?;
     let more = renders.len() > limit as usize;
     renders.truncate(limit as usize);
@@ -88,7 +94,32 @@ pub(super) async fn get(
     caller.need(Scope::RendersRead)?;
     let render = owned(&api, &caller, &id).await?;
     let attempts = api.queue.attempts(render.id).await?;
-    Ok(Json(RenderView { attempts: Some(attempts), ..view(&api, render).await? }))
+    let retry_of = api.queue.request(render.id).await?.and_then(|request| request.queue?.retry_of);
+    Ok(Json(RenderView { attempts: Some(attempts), retry_of, ..view(&api, render).await? }))
+}
+
+/// Look at what was asked for
+///
+/// As it was understood. The values of `envVariables` are told to who may send some.
+#[utoipa::path(
+    get, path = "/v1/renders/{id}/request", tag = "renders", security(("token" = [])),
+    params(("id" = String, Path, description = "The render's id")),
+    responses((status = 200, description = "The request", body = RenderRequest), ApiError)
+)]
+pub(super) async fn request(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<RenderRequest>, ApiError> {
+    caller.need(Scope::RendersRead)?;
+    let render = owned(&api, &caller, &id).await?;
+    let mut request = api.queue.request(render.id).await?.ok_or(ApiError::NotFound("render"))?;
+    if !caller.scopes.allow(Scope::RendersEnvironment) {
+        for value in request.env_variables.iter_mut().flat_map(|variables| variables.values_mut()) {
+            value.clear();
+        }
+    }
+    Ok(Json(request))
 }
 
 /// Cancel a render
@@ -141,9 +172,10 @@ pub(super) async fn view(api: &Api, render: Render) -> Result<RenderView, ApiErr
     Ok(RenderView::new(render, api.clock.now(), &api.public_url).at(position))
 }
 
-/// The caller's render of that id. Somebody else's does not exist for this caller.
+/// The caller's render of that id. Somebody else's does not exist for this caller, unless it is an administrator, who
+/// could make a token for any tenant.
 pub(super) async fn owned(api: &Api, caller: &Caller, id: &str) -> Result<Render, ApiError> {
     let id: RenderId = id.parse().map_err(|_| ApiError::NotFound("render"))?;
-    let render = api.queue.get(id).await?.filter(|render| render.tenant == caller.tenant);
+    let render = api.queue.get(id).await?.filter(|render| caller.may_see(&render.tenant));
     render.ok_or(ApiError::NotFound("render"))
 }

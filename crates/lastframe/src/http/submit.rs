@@ -277,6 +277,7 @@ impl Checked {
             wrong.extend(request.check_supported(&can, now));
             wrong.extend(standing.bound(request, api.config.timeout));
             wrong.extend(mail(api, request));
+            wrong.extend(check_retried(api, caller, request).await?);
             errors.extend(wrong.into_iter().map(|error| error.below(&place(index))));
         }
         if errors.is_empty() {
@@ -373,6 +374,17 @@ fn environment(request: &RenderRequest) -> impl Iterator<Item = FieldError> {
         .into_iter()
         .filter(|(_, given)| *given)
         .map(|(field, _)| FieldError::new(field, "needs the scope `renders:environment`: leave it out"))
+}
+
+/// What is wrong with the render that the request says it is another go at.
+async fn check_retried(
+    api: &Api,
+    caller: &Caller,
+    request: &RenderRequest,
+) -> Result<Option<FieldError>, ApiError> {
+    let Some(id) = request.queue.as_ref().and_then(|queue| queue.retry_of) else { return Ok(None) };
+    let found = api.queue.get(id).await?.is_some_and(|render| render.tenant == caller.tenant);
+    Ok((!found).then(|| FieldError::new("/queue/retryOf", "is no render of yours: leave it out")))
 }
 
 /// Everything wrong with a request that can be known before it is rendered.

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct RenderView {
     /// Its name; never changes.
     pub(crate) render_id: RenderId,
+    /// Whose it is.
+    #[serde(default)]
+    pub(crate) tenant: String,
     /// Its state.
     pub(crate) status: Status,
     /// What is made.
@@ -79,6 +82,9 @@ pub(crate) struct RenderView {
     /// Every lease it had; in the answer to one render only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) attempts: Option<Vec<Attempt>>,
+    /// The render that this one is another go at, as `queue.retryOf` said; in the answer to one render only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) retry_of: Option<RenderId>,
 }
 
 /// A finished file.
@@ -140,6 +146,7 @@ impl RenderView {
         let output_file = there.map(|_| format!("{public_url}/v1/renders/{}/output", render.id));
         Self {
             render_id: render.id,
+            tenant: render.tenant.as_str().to_owned(),
             status: render.status,
             kind: render.kind,
             serve_url: render.site,
@@ -187,6 +194,7 @@ impl RenderView {
             finished_at: render.finished_at,
             cancel_requested_at: render.cancel_requested_at,
             attempts: None,
+            retry_of: None,
         }
     }
 

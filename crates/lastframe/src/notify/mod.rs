@@ -16,10 +16,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
-use lastframe_core::Clock;
 use lastframe_core::notice::Channel;
 use lastframe_core::outbox::{Due, Outbox, Settled, Try};
 use lastframe_core::ports::QueueError;
+use lastframe_core::{Clock, Observer};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -120,6 +120,7 @@ pub(crate) struct Notifier {
     pub(crate) outbox: Arc<dyn Outbox>,
     pub(crate) couriers: Arc<Couriers>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) observer: Arc<dyn Observer>,
 }
 
 /// When to look again, unless something happens before.
@@ -184,6 +185,7 @@ impl Notifier {
         }
         // What was due before then was taken, or waits for room: for a go that ends, or for an endpoint that opens.
         let wall = self.outbox.next_due(before).await?;
+        self.observer.deliveries_pending(self.outbox.delivery_counts().await?.pending);
         Ok(Alarm { wall, monotonic: endpoints.next_opening(self.clock.monotonic()) })
     }
 
@@ -214,7 +216,7 @@ impl Notifier {
     /// One go at a delivery, written down.
     fn go(&self, due: Due) -> impl Future<Output = Gone> + Send + 'static {
         let (outbox, clock) = (Arc::clone(&self.outbox), Arc::clone(&self.clock));
-        let couriers = Arc::clone(&self.couriers);
+        let (couriers, observer) = (Arc::clone(&self.couriers), Arc::clone(&self.observer));
         async move {
             let (at, begun) = (clock.now(), clock.monotonic());
             let told = match couriers.of(due.notice.channel) {
@@ -231,6 +233,7 @@ impl Notifier {
             let reached = !matches!(settled, Settled::Retry(_)) || couriers.of(due.notice.channel).is_none();
             let tried = Try { at, took_ms, code, error };
             write_down(outbox.as_ref(), &due, tried, settled).await;
+            observer.delivered(due.notice.channel.as_str(), outcome(settled));
             Gone { endpoint: due.delivery.endpoint, reached }
         }
     }
@@ -261,6 +264,14 @@ fn settle(told: Told, tries: u32) -> (Settled, Option<u16>, Option<String>) {
             });
             (settled, code, Some(error))
         }
+    }
+}
+
+const fn outcome(settled: Settled) -> &'static str {
+    match settled {
+        Settled::Delivered => "delivered",
+        Settled::Retry(_) => "retried",
+        Settled::Failed => "failed",
     }
 }
 

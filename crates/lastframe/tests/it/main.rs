@@ -6,6 +6,7 @@ mod api;
 mod codecs;
 mod commands;
 mod control;
+mod dashboard;
 mod database;
 mod demo;
 mod docs;

@@ -188,6 +188,7 @@ impl Wanted {
                 max_attempts: Some(self.max_attempts),
                 on_failure: Some(if self.holds { OnFailure::Block } else { OnFailure::Continue }),
                 timeout_in_seconds: None,
+                retry_of: None,
             }),
             ..RenderRequest::default()
         }

@@ -52,7 +52,7 @@ async fn a_damaged_request_fails_its_render_with_a_reason_and_keeps_nobody_waiti
 #[tokio::test]
 async fn a_damaged_record_is_not_told_as_truth_fails_when_its_turn_comes_and_keeps_nobody_waiting() {
     let folder = tempfile::tempdir().unwrap();
-    let (store, ids) = damaged_at(folder.path(), "v1firstqueued").await;
+    let (store, ids) = damaged_at(folder.path(), "mediasitev1first").await;
     assert!(matches!(store.get(ids[0]).await, Err(QueueError::Damaged { .. })));
     assert!(matches!(store.cancel(ids[0]).await, Err(ControlError::Queue(QueueError::Damaged { .. }))));
     let listed = store.list(Filter { limit: 10, ..Filter::default() }).await.unwrap();

@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use lastframe_core::conformance::Subject;
 use lastframe_core::ports::{
-    Accounts, Backlog, Capabilities, Changes, ControlError, Directory, Filter, Group, IdempotencyKey,
-    LeaseError, NewRender, Overview, Pausable, Position, Queue, QueueError, Redrive, Redriven, SteerError,
-    SubmitError, Submitted, Tenant,
+    Accounts, Backlog, Busy, Capabilities, Changes, ControlError, Directory, Filter, Group, Hour,
+    IdempotencyKey, LeaseError, NewRender, Overview, Pausable, Position, Queue, QueueError, Redrive,
+    Redriven, SteerError, SubmitError, Submitted, Tenant,
 };
 use lastframe_core::{
     Attempt, Checkpoint, Clock as _, Extended, HandBack, Lease, LeaseToken, Limits, ManualClock, Outcome,
@@ -152,6 +152,28 @@ impl Queue for Modest {
 
     async fn group(&self, tenant: &TenantId, name: &str) -> Result<Option<Group>, QueueError> {
         self.behind.queue().group(tenant, name).await
+    }
+
+    async fn groups(
+        &self,
+        tenant: &TenantId,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<Group>, QueueError> {
+        self.behind.queue().groups(tenant, after, limit).await
+    }
+
+    async fn hours(
+        &self,
+        tenant: Option<&TenantId>,
+        since: Timestamp,
+        count: u32,
+    ) -> Result<Vec<Hour>, QueueError> {
+        self.behind.queue().hours(tenant, since, count).await
+    }
+
+    async fn busy(&self) -> Result<Vec<Busy>, QueueError> {
+        self.behind.queue().busy().await
     }
 
     async fn overview(&self) -> Result<Overview, QueueError> {

@@ -9,6 +9,9 @@ use proptest::prelude::*;
 use super::{Machine, Wrong, fault, seen, untold};
 use crate::command::{GROUPS, TENANTS};
 
+/// Beginnings of compositions and of groups.
+const TEXTS: [&str; 4] = ["STEP-1", "G", "step-", "h"];
+
 impl Machine<'_> {
     pub(crate) async fn compare(&mut self) -> Result<(), Wrong> {
         let positions = self.compare_renders().await?;
@@ -96,6 +99,7 @@ impl Machine<'_> {
             tenant: pick(2, TENANTS.len()).map(|tenant| self.model.tenants[tenant].id.clone()),
             status: pick(3, Status::ALL.len()).map(|status| Status::ALL[status]),
             group: pick(5, GROUPS.len()).map(|group| GROUPS[group].into()),
+            text: pick(7, TEXTS.len()).map(|text| TEXTS[text].into()),
             before: pick(4, self.model.entries.len().max(1))
                 .and_then(|entry| Some(self.model.entries.get(entry)?.render.seq)),
             limit: 5,

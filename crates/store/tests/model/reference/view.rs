@@ -192,6 +192,7 @@ impl Model {
             filter.tenant.as_ref().is_none_or(|tenant| render.tenant == *tenant)
                 && filter.status.is_none_or(|status| render.status == status)
                 && filter.group.as_ref().is_none_or(|group| render.group.as_ref() == Some(group))
+                && filter.text.as_ref().is_none_or(|text| begins(render, &text.to_ascii_lowercase()))
                 && filter.before.is_none_or(|before| render.seq < before)
         };
         let newest_first = self.entries.iter().rev().map(|entry| &entry.render);
@@ -206,4 +207,10 @@ impl Model {
         ended.sort_by_key(|render| render.finished_at);
         ended.into_iter().take(limit).cloned().collect()
     }
+}
+
+/// Whether what it is called begins with that, in lower case.
+fn begins(render: &Render, text: &str) -> bool {
+    let names = [Some(render.id.to_string()), Some(render.composition.clone()), render.group.clone()];
+    names.into_iter().flatten().any(|name| name.to_ascii_lowercase().starts_with(text))
 }
