@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use url::{Host, Url};
 
+use crate::outbox::NoticeDefaults;
 use crate::render::words;
 use crate::request::{FieldError, RenderRequest};
 
@@ -182,6 +183,17 @@ impl RenderRequest {
         webhook.chain(mails).collect()
     }
 
+    /// Makes it tell those whom its tenant tells by default, if it does not say itself whom: neither by a webhook nor by
+    /// `notify`, which may be empty.
+    pub fn tell_by_default(&mut self, defaults: &NoticeDefaults) {
+        if self.webhook.is_some() || self.notify.is_some() {
+            return;
+        }
+        let webhook = |url: &String| WebhookOptions { url: url.clone(), secret: None, custom_data: None };
+        self.webhook = defaults.webhook_url.as_ref().map(webhook);
+        self.notify = (!defaults.email.is_empty()).then(|| NotifyOptions { email: defaults.email.clone() });
+    }
+
     pub(crate) fn check_notices(&self) -> Vec<FieldError> {
         let mut errors = Vec::new();
         if let Some(webhook) = &self.webhook {
@@ -243,6 +255,35 @@ mod tests {
                 "{said}"
             );
         }
+    }
+
+    #[test]
+    fn defaults_are_for_a_request_that_says_nothing_itself() {
+        let defaults = NoticeDefaults {
+            webhook_url: Some("https://a.example/".into()),
+            email: vec!["anna@example.com".into()],
+        };
+        let told = |webhook: Option<&str>, email: Option<&[&str]>| -> Vec<String> {
+            let mut request = RenderRequest {
+                webhook: webhook.map(|url| WebhookOptions {
+                    url: url.into(),
+                    secret: None,
+                    custom_data: None,
+                }),
+                notify: email
+                    .map(|email| NotifyOptions { email: email.iter().map(|&one| one.into()).collect() }),
+                ..RenderRequest::default()
+            };
+            request.tell_by_default(&defaults);
+            request.notices().into_iter().map(|notice| notice.target).collect()
+        };
+        assert_eq!(told(None, None), ["https://a.example/", "anna@example.com"]);
+        assert_eq!(told(Some("https://b.example/"), None), ["https://b.example/"]);
+        assert_eq!(told(None, Some(&["ben@example.com"])), ["ben@example.com"]);
+        assert_eq!(told(None, Some(&[])), [""; 0]);
+        let mut request = RenderRequest::default();
+        request.tell_by_default(&NoticeDefaults::default());
+        assert_eq!(request, RenderRequest::default());
     }
 
     #[test]

@@ -396,7 +396,7 @@ pub trait Queue: std::fmt::Debug + Send + Sync {
     /// What could be claimed now. Cheap, however much waits.
     async fn backlog(&self) -> Result<Backlog, QueueError>;
 
-    /// Terminal renders that ended before that time, the oldest first.
+    /// Terminal renders that ended before that time and owe nobody anything, the oldest first.
     async fn ended_before(&self, time: Timestamp, limit: u32) -> Result<Vec<Render>, QueueError>;
 
     /// Renders whose output was to be deleted by that time and is not yet, the longest due first.
@@ -405,7 +405,8 @@ pub trait Queue: std::fmt::Debug + Send + Sync {
     /// Records that the outputs of these renders are deleted; everything else about them stays.
     async fn outputs_deleted(&self, renders: Vec<RenderId>) -> Result<(), QueueError>;
 
-    /// Removes terminal renders with all that is known of them; others are left. Returns how many are gone.
+    /// Removes terminal renders with all that is known of them; others are left, and those that still owe something to
+    /// somebody. Returns how many are gone.
     async fn forget(&self, renders: Vec<RenderId>) -> Result<usize, QueueError>;
 
     /// One render.

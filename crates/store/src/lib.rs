@@ -14,6 +14,7 @@ mod checkpoint;
 mod claim;
 mod connection;
 mod control;
+mod delivery;
 mod find;
 mod integrity;
 mod keyring;

@@ -33,8 +33,15 @@ pub(crate) fn set_defaults(
     tenant: &TenantId,
     defaults: NoticeDefaults,
 ) -> Result<(), QueueError> {
-    let set = TenantNotices { defaults, ..get(tx.db, tx.ring, tenant)? };
-    put(tx, tenant, &set)
+    let known = match get(tx.db, tx.ring, tenant) {
+        // What is set anew need not be known. The secrets are lost, and have to be made anew as well.
+        Err(error) if integrity::is_damage(&error) => {
+            tracing::error!(%error, "what a tenant had set is damaged; it is set anew, without secrets");
+            TenantNotices::default()
+        }
+        known => known?,
+    };
+    put(tx, tenant, &TenantNotices { defaults, ..known })
 }
 
 pub(crate) fn add_secret(
@@ -65,7 +72,7 @@ pub(crate) fn remove_secret(tx: &mut Tx<'_>, tenant: &TenantId, id: &str) -> Res
 fn put(tx: &mut Tx<'_>, tenant: &TenantId, set: &TenantNotices) -> Result<(), QueueError> {
     let id = tenant_id(tx, tenant)?;
     let body = tx.ring.keys().seal(&place(tenant), to_json(set)?)?;
-    let sql = "INSERT INTO tenant_notices (tenant_id, body) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET body = excluded.body";
+    let sql = "REPLACE INTO tenant_notices (tenant_id, body) VALUES (?1, ?2)";
     tx.db.prepare_cached(sql).and_then(|mut sql| sql.execute(params![id, body])).map_err(storage)?;
     Ok(())
 }

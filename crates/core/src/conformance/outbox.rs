@@ -187,7 +187,7 @@ pub(super) async fn a_retry_that_ends_owes_again_and_what_was_owed_before_stays_
     world.retry(a.id).await.unwrap();
     let first = take_one(&world).await;
     assert_eq!((first.ended.status, first.ended.error.as_ref()), (Status::Failed, a.error.as_ref()));
-    world.clock.advance(MINUTE);
+    world.clock.advance(HOLD / 2);
     world.succeed(&world.claims(&a).await).await;
     let second = take_one(&world).await;
     assert_eq!((second.ended.status, second.ended.finished_at), (Status::Succeeded, world.now()));

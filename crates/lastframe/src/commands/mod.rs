@@ -7,6 +7,7 @@ mod doctor;
 mod follow;
 mod help;
 mod key;
+mod notices;
 mod queue;
 mod render;
 mod renderer;

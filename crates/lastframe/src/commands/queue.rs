@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use lastframe_core::{Limits, RenderId, percent};
 use reqwest::Method;
 
-use super::{Ask, Server, note, print, say};
+use super::{Ask, Server, note, notices, print, say};
 use crate::client::{Client, Failed};
 use crate::exit::Exit;
 use crate::http::{GroupView, QueueView, RedriveRequest, Redriven, Settings, TenantView, Tenants};
@@ -172,6 +172,12 @@ pub(super) enum Tenant {
     /// Change what a tenant gets; what is not said stays as it is
     #[command(after_help = TENANT_EXAMPLES)]
     Set(Set),
+    /// Show or change whom its renders tell when they have ended, where they do not say it themselves
+    #[command(after_help = notices::NOTICES_EXAMPLES)]
+    Notices(notices::Notices),
+    /// Make, list and remove what its webhooks are signed with
+    #[command(subcommand, after_help = notices::SECRET_EXAMPLES)]
+    Secret(notices::SigningSecret),
 }
 
 #[derive(Args, Debug)]
@@ -241,6 +247,8 @@ impl Tenant {
                 let tenant = set.run().await?;
                 print(json, &tenant, || describe_tenant(&tenant))?;
             }
+            Self::Notices(notices) => notices.run().await?,
+            Self::Secret(secret) => secret.run().await?,
         }
         Ok(Exit::Done)
     }

@@ -14,6 +14,7 @@ mod health;
 mod limits;
 mod links;
 mod metrics;
+mod notices;
 mod output;
 mod range;
 mod renders;
@@ -65,6 +66,7 @@ pub(crate) use self::deliveries::{DeliveryPage, DeliveryView};
 pub(crate) use self::encryption::{EncryptionView, KeyView};
 pub(crate) use self::error::{ApiError, Problem};
 pub(crate) use self::links::LinkView;
+pub(crate) use self::notices::{CreatedSecret, NoticesView, SecretView};
 pub(crate) use self::range::{Part, part};
 pub(crate) use self::sites::{Current, VersionView};
 pub(crate) use self::tenants::{Settings, TenantView, Tenants};
@@ -149,6 +151,9 @@ pub(crate) fn router(api: Api) -> Router {
         .routes(routes!(activity::activity))
         .routes(routes!(tenants::list))
         .routes(routes!(tenants::get, tenants::put))
+        .routes(routes!(notices::get, notices::put))
+        .routes(routes!(notices::add_secret))
+        .routes(routes!(notices::remove_secret))
         .routes(routes!(events::events))
         .routes(routes!(events::tenant_events))
         .routes(routes!(output::output))

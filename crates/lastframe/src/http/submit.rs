@@ -291,13 +291,18 @@ impl Checked {
 
     /// Queues all of them, or none.
     async fn queue(
-        self,
+        mut self,
         api: &Api,
         caller: &Caller,
         key: Option<IdempotencyKey>,
     ) -> Result<Vec<Render>, ApiError> {
         if let Some(shortage) = api.space.shortage() {
             return Err(ApiError::LowDisk(shortage));
+        }
+        // Here, and not before: a dry run would show them to whoever may submit, and a URL may be a secret.
+        if api.queue.capabilities().notices {
+            let told = api.outbox.tenant_notices(&caller.tenant).await?.defaults;
+            self.requests.iter_mut().for_each(|request| request.tell_by_default(&told));
         }
         let new = |request: RenderRequest| {
             let site = &self.sites[&request.serve_url];

@@ -22,6 +22,7 @@ mod limits;
 mod logs;
 mod malformed;
 mod metrics;
+mod notices;
 mod order;
 mod peer;
 mod projects;

@@ -1,5 +1,6 @@
 //! What was asked of the store and what it answered, in the order in which it was said.
 
+use lastframe_core::notice::WebhookOptions;
 use lastframe_core::ports::NewRender;
 use lastframe_core::props::Props;
 use lastframe_core::request::QueueOptions;
@@ -181,6 +182,11 @@ impl Wanted {
             composition: self.name.clone(),
             serve_url: SITE.into(),
             input_props: Some(props),
+            webhook: Some(WebhookOptions {
+                url: format!("https://{}.example/", self.group.as_deref().unwrap_or("ends")),
+                secret: None,
+                custom_data: None,
+            }),
             queue: Some(QueueOptions {
                 group: self.group.clone(),
                 priority: Some(self.priority),

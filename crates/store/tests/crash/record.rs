@@ -1,8 +1,9 @@
 //! What a store holds, taken down through its ports; and whether its counters are right, seen from behind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+use lastframe_core::outbox::{DeliveryFilter, Outbox as _};
 use lastframe_core::ports::{Filter, Queue as _, QueueError};
 use lastframe_core::{Attempt, Render, RenderRequest, Status};
 use lastframe_store::Store;
@@ -22,7 +23,26 @@ pub(crate) struct Stored {
 /// # Errors
 /// What cannot be read.
 pub(crate) async fn take(store: &Store) -> Result<Record, String> {
-    read(store).await.map_err(|error| causes(&error))
+    let record = read(store).await.map_err(|error| causes(&error))?;
+    look_what_is_owed(store, &record).await?;
+    Ok(record)
+}
+
+/// Whether the last that each render owed is how it ended.
+async fn look_what_is_owed(store: &Store, record: &Record) -> Result<(), String> {
+    let all = DeliveryFilter { limit: u32::MAX, ..DeliveryFilter::default() };
+    let mut last = HashMap::new();
+    for delivery in store.deliveries(all).await.map_err(|error| causes(&error))? {
+        last.entry(delivery.render).or_insert(delivery);
+    }
+    for Stored { render, .. } in record {
+        let owed = last.get(&render.id).filter(|last| Some(last.created_at) == render.finished_at);
+        let ended = render.status.is_terminal().then_some(render.status);
+        if owed.map(|owed| owed.ended) != ended {
+            return Err(format!("{render:?} owes {owed:?}"));
+        }
+    }
+    Ok(())
 }
 
 async fn read(store: &Store) -> Result<Record, QueueError> {

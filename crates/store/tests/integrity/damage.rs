@@ -10,16 +10,9 @@ use lastframe_core::{Failure, Outcome, Status};
 use lastframe_store::{Keys, Store};
 
 use crate::library::{
-    checked, claim, copied, flip, later, open, open_with, render, site, submit, tenant, token, user,
+    checked, claim, copied, flip, flip_where, later, open, open_with, render, site, submit, tenant, token,
+    user,
 };
-/// Flips a bit in the middle of what must be written exactly once.
-fn flip_where(file: &Path, find: &str) {
-    let bytes = std::fs::read(file).unwrap();
-    let found: Vec<_> =
-        bytes.windows(find.len()).enumerate().filter(|(_, bytes)| *bytes == find.as_bytes()).collect();
-    assert_eq!(found.len(), 1, "{find} is written {} times", found.len());
-    flip(file, (found[0].0 + find.len() / 2) * 8);
-}
 
 /// Three renders of one tenant; the file is damaged where `find` is written. Returns the store and the ids.
 async fn damaged_at(folder: &Path, find: &str) -> (Store, Vec<lastframe_core::RenderId>) {

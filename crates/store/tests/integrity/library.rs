@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use lastframe_core::accounts::{Accounts as _, ApiToken, Renewal, Scopes, Session, User};
 pub(crate) use lastframe_core::conformance::succeeded;
+use lastframe_core::notice::WebhookOptions;
+use lastframe_core::outbox::{DeliveryId, Outbox as _, Room, Settled, Try};
 use lastframe_core::ports::{
     Directory as _, Filter, IdempotencyKey, NewRender, Pausable, Queue as _, QueueError,
 };
@@ -127,7 +129,10 @@ pub(crate) async fn fill(store: &Store) {
     store.pause(Pausable::Group(tenant("bob"), "paused".into())).await.unwrap();
     for number in 0..12 {
         for (of, group) in [("ann", None), ("bob", Some("held")), ("bob", Some("paused"))] {
-            submit(store, of, render(&format!("{of}-{number}"), group)).await;
+            let mut new = render(&format!("{of}-{number}"), group);
+            let url = format!("https://{of}.example/");
+            new.request.webhook = Some(WebhookOptions { url, secret: None, custom_data: None });
+            submit(store, of, new).await;
         }
     }
     let key = IdempotencyKey { key: "once".into(), body_hash: [7; 32] };
@@ -137,6 +142,11 @@ pub(crate) async fn fill(store: &Store) {
     for outcome in [good.clone(), good.clone(), bad, Outcome::Cancelled, good] {
         let lease = claim(store).await.unwrap();
         store.finish(lease.render.id, &lease.token, outcome).await.unwrap();
+    }
+    let room = Room { total: 2, each: 2, named: Vec::new() };
+    for due in store.take_due(room, Duration::from_secs(30)).await.unwrap() {
+        let tried = Try { at: due.delivery.created_at, took_ms: 1, code: Some(200), error: None };
+        assert!(store.settle(due.delivery.id, due.token, tried, Settled::Delivered).await.unwrap());
     }
 }
 
@@ -173,6 +183,17 @@ pub(crate) async fn ask(store: &Store, renders: &[RenderId]) -> Answers {
             let site = store.site_version(&tenant(name), "site", version).await;
             answers.insert(format!("site {name} {version}"), answer(site));
         }
+    }
+    for id in (1..=5).map(DeliveryId) {
+        let (delivery, tries) = match store.delivery(id).await {
+            Ok(found) => {
+                let (delivery, tries) = found.unzip();
+                (Ok(delivery), Ok(tries.unwrap_or_default()))
+            }
+            Err(error) => (Err(error.to_string()), Err(error.to_string())),
+        };
+        answers.insert(format!("delivery {id}"), delivery.map(|delivery| format!("{delivery:?}")));
+        answers.insert(format!("tries of delivery {id}"), tries.map(|tries| format!("{tries:?}")));
     }
     for group in ["held", "paused"] {
         let mut found = store.group(&tenant("bob"), group).await;
@@ -228,6 +249,15 @@ pub(crate) fn flip(file: &Path, bit: usize) {
     let mut bytes = std::fs::read(file).unwrap();
     bytes[bit / 8] ^= 1 << (bit % 8);
     std::fs::write(file, bytes).unwrap();
+}
+
+/// Flips a bit in the middle of what must be written exactly once.
+pub(crate) fn flip_where(file: &Path, find: &str) {
+    let bytes = std::fs::read(file).unwrap();
+    let found: Vec<_> =
+        bytes.windows(find.len()).enumerate().filter(|(_, bytes)| *bytes == find.as_bytes()).collect();
+    assert_eq!(found.len(), 1, "{find} is written {} times", found.len());
+    flip(file, (found[0].0 + find.len() / 2) * 8);
 }
 
 pub(crate) fn wal(folder: &Path) -> std::path::PathBuf {

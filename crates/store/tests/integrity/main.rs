@@ -6,4 +6,5 @@ mod damage;
 mod flips;
 mod library;
 mod mark;
+mod outbox;
 mod sealed;

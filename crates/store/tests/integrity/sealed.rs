@@ -5,6 +5,10 @@ use std::path::Path;
 use std::task::Poll;
 use std::time::Duration;
 
+use lastframe_core::notice::WebhookOptions;
+use lastframe_core::outbox::{
+    Due, NoticeDefaults, Outbox as _, Room, Secret, Settled, TenantNotices, TenantSecret, Try,
+};
 use lastframe_core::ports::{Directory as _, IdempotencyKey, NewRender, Queue as _, QueueError, SubmitError};
 use lastframe_core::props::Props;
 use lastframe_core::site::{Composition, SiteVersion};
@@ -37,6 +41,11 @@ fn secretive(composition: &str) -> NewRender {
     let props = format!("{{\"password\":\"{SECRET}\"}}");
     render.request.input_props = Some(serde_json::from_str::<Props>(&props).unwrap());
     render.request.env_variables = Some([("TOKEN".into(), SECRET.into())].into());
+    render.request.webhook = Some(WebhookOptions {
+        url: format!("https://example.com/{SECRET}"),
+        secret: Some(SECRET.into()),
+        custom_data: serde_json::json!({ "token": SECRET }).as_object().cloned(),
+    });
     render
 }
 
@@ -57,10 +66,23 @@ fn once() -> IdempotencyKey {
     IdempotencyKey { key: "once".into(), body_hash: *b"the hash of a body to be guessed" }
 }
 
+fn secretive_notices() -> TenantNotices {
+    let webhook_url = Some(format!("https://example.com/{SECRET}"));
+    let secret = TenantSecret {
+        id: "s".into(),
+        secret: Secret(SECRET.into()),
+        created_at: "2026-03-01T12:00:00Z".parse().unwrap(),
+    };
+    TenantNotices { defaults: NoticeDefaults { webhook_url, email: Vec::new() }, secrets: vec![secret] }
+}
+
 /// Renders that wait, are under way with a checkpoint, have ended and are forgotten, one of them under a key.
 async fn secrets(store: &Store) -> Vec<RenderId> {
     let ann = tenant("ann");
     store.put_site(&ann, secretive_site()).await.unwrap();
+    let TenantNotices { defaults, mut secrets } = secretive_notices();
+    store.set_notice_defaults(&ann, defaults).await.unwrap();
+    assert!(store.add_secret(&ann, secrets.remove(0)).await.unwrap());
     let keyed = store.submit(&ann, vec![secretive("keyed")], Some(once())).await.unwrap().renders.remove(0);
     let mut ids = vec![keyed.id];
     for name in ["ends", "is-forgotten", "is-cancelled", "waits", "waits-too"] {
@@ -75,6 +97,11 @@ async fn secrets(store: &Store) -> Vec<RenderId> {
         }
     }
     store.cancel(ids[3]).await.unwrap();
+    let room = Room { total: 10, each: 10, named: Vec::new() };
+    for Due { delivery, token, .. } in store.take_due(room, Duration::from_secs(30)).await.unwrap() {
+        let tried = Try { at: delivery.created_at, took_ms: 1, code: Some(200), error: None };
+        assert!(store.settle(delivery.id, token, tried, Settled::Delivered).await.unwrap());
+    }
     assert_eq!(store.forget(vec![ids.remove(2)]).await.unwrap(), 1);
     ids
 }
@@ -88,6 +115,7 @@ async fn are_whole(store: &Store, ids: &[RenderId]) {
     }
     let ann = tenant("ann");
     assert_eq!(store.site(&ann, "site").await.unwrap(), Some(secretive_site()));
+    assert_eq!(store.tenant_notices(&ann).await.unwrap(), secretive_notices());
     assert!(store.submit(&ann, vec![secretive("keyed")], Some(once())).await.unwrap().replayed);
     let other = IdempotencyKey { body_hash: [1; 32], ..once() };
     let reused = store.submit(&ann, vec![secretive("keyed")], Some(other)).await;
@@ -107,6 +135,7 @@ fn number(folder: &Path, sql: &str) -> i64 {
 const PLAIN: &str = "SELECT (SELECT count(*) FROM request WHERE typeof(body) = 'text') + \
     (SELECT count(*) FROM checkpoint WHERE typeof(body) = 'text') + \
     (SELECT count(*) FROM site WHERE typeof(body) = 'text') + \
+    (SELECT count(*) FROM tenant_notices WHERE typeof(body) = 'text') + \
     (SELECT count(*) FROM idempotency WHERE typeof(body_hash) = 'text')";
 
 #[tokio::test]
@@ -160,7 +189,7 @@ async fn a_check_without_the_key_says_what_it_could_not_try() {
     drop(store);
     let report = check(folder.path(), &keys(&[8]), &mut |_| ()).unwrap();
     assert_eq!(report.problems, [""; 0]);
-    assert_eq!(report.notes.len(), 4, "{:?}", report.notes);
+    assert_eq!(report.notes.len(), 5, "{:?}", report.notes);
     assert!(report.notes[0].contains(&key(7).id().to_string()) && report.notes[0].contains("not among"));
 }
 
@@ -243,7 +272,7 @@ async fn after_a_rotation_the_old_key_is_not_needed_any_more() {
     submit(&store, "ann", secretive("meanwhile")).await;
     are_whole(&store, &ids).await;
     // Five requests, the site, the key, and the checkpoint of what is under way; what was written since needs nothing.
-    assert_eq!(store.reseal().await.unwrap(), Resealed { values: 8, damaged: 0 });
+    assert_eq!(store.reseal().await.unwrap(), Resealed { values: 9, damaged: 0 });
     assert_eq!(store.reseal().await.unwrap(), Resealed::default(), "there is nothing left to do");
     assert_eq!(in_use(&store.keys_in_use().await.unwrap()), [(second, false)]);
     are_whole(&store, &ids).await;
@@ -344,7 +373,7 @@ async fn whoever_turns_encryption_off_needs_the_key_until_all_is_plain() {
     are_whole(&store, &ids).await;
     assert_eq!(store.reseal().await.unwrap().damaged, 0);
     drop(store);
-    assert_eq!((number(folder.path(), PLAIN), needs_key(folder.path()).unwrap()), (8, None));
+    assert_eq!((number(folder.path(), PLAIN), needs_key(folder.path()).unwrap()), (9, None));
     are_whole(&open_with(folder.path(), Keys::default()).await.unwrap(), &ids).await;
 }
 
@@ -360,7 +389,7 @@ async fn what_is_damaged_is_not_sealed_anew_and_keeps_its_key_in_use() {
         std::fs::read(&file).unwrap().windows(14).position(|bytes| bytes == b"{\"of\":\"damaged").unwrap();
     flip(&file, (at + 10) * 8);
     let store = open(folder.path()).await.unwrap();
-    assert_eq!(store.reseal().await.unwrap(), Resealed { values: 8, damaged: 1 });
+    assert_eq!(store.reseal().await.unwrap(), Resealed { values: 9, damaged: 1 });
     assert_eq!(in_use(&store.keys_in_use().await.unwrap()), [(Some(key(7).id()), false), (None, true)]);
     are_whole(&store, &ids).await;
     assert_eq!(checked(folder.path()).unwrap().problems.len(), 1);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use lastframe_core::notice::WebhookOptions;
 use lastframe_core::ports::{
     ControlError, Directory as _, IdempotencyKey, NewRender, Pausable, Queue as _, Redrive, SubmitError,
 };
@@ -42,6 +43,8 @@ pub(crate) struct Machine<'a> {
     leases: Vec<(RenderId, LeaseToken)>,
     /// As they were when they were last compared.
     pub(crate) compared: BTreeMap<RenderId, Render>,
+    /// Those that have ended since.
+    pub(crate) ended: Vec<RenderId>,
     pub(crate) tally: &'a Tally,
     pub(crate) steps: usize,
 }
@@ -68,6 +71,7 @@ impl<'a> Machine<'a> {
             model: Model::new(now, &TENANTS),
             leases: Vec::new(),
             compared: BTreeMap::new(),
+            ended: Vec::new(),
             tally,
             steps: 0,
         };
@@ -224,6 +228,11 @@ impl<'a> Machine<'a> {
                 composition: format!("step-{}", self.steps),
                 serve_url: if ask.gone { "removed" } else { SITE }.into(),
                 queue: Some(queue),
+                webhook: self.steps.is_multiple_of(2).then(|| WebhookOptions {
+                    url: "https://example.com/".into(),
+                    secret: None,
+                    custom_data: None,
+                }),
                 ..RenderRequest::default()
             },
             default_max_attempts: 1,

@@ -9,7 +9,7 @@ use lastframe_core::Blocked;
 pub(crate) struct Tally(RefCell<BTreeMap<&'static str, u32>>);
 
 /// All that must come about.
-const ALL: [&str; 45] = [
+const ALL: [&str; 46] = [
     "cancel",
     "cancel in vain",
     "claim",
@@ -38,6 +38,7 @@ const ALL: [&str; 45] = [
     "limit",
     "lose a lease",
     "lose a lease instead of stopping",
+    "owe",
     "redrive",
     "redrive some",
     "restart while backing off",

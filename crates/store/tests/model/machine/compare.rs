@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use lastframe_core::outbox::{Due, Outbox as _, Room, Settled, Try};
 use lastframe_core::ports::{Filter, Position, Queue as _};
-use lastframe_core::{RenderId, Status};
+use lastframe_core::{Render, RenderId, Status};
 use proptest::prelude::*;
 
 use super::{Machine, Wrong, fault, seen, untold};
 use crate::command::{GROUPS, TENANTS};
+use crate::reference::LEASE;
 
 /// Beginnings of compositions and of groups.
 const TEXTS: [&str; 4] = ["STEP-1", "G", "step-", "h"];
@@ -26,6 +28,7 @@ impl Machine<'_> {
         }
         self.compare_tenants().await?;
         self.compare_groups().await?;
+        self.compare_deliveries().await?;
         self.compare_lists().await
     }
 
@@ -52,6 +55,11 @@ impl Machine<'_> {
             prop_assert_eq!(position.is_some(), entry.render.status == Status::Queued);
             positions.extend(position.map(|position| (id, position)));
         }
+        let has_ended = |render: Option<&Render>| render.is_some_and(|render| render.status.is_terminal());
+        let ended = self.model.entries.iter().filter(|entry| {
+            has_ended(Some(&entry.render)) && !has_ended(self.compared.get(&entry.render.id))
+        });
+        self.ended = ended.map(|entry| entry.render.id).collect();
         self.compared =
             self.model.entries.iter().map(|entry| (entry.render.id, entry.render.clone())).collect();
         Ok(positions)
@@ -87,6 +95,36 @@ impl Machine<'_> {
                 let seen = self.store().group(&tenant.id, group).await.map_err(fault)?;
                 prop_assert_eq!(seen, self.model.group(&(tenant.id.clone(), group.into())));
             }
+        }
+        Ok(())
+    }
+
+    /// Each end of a render that tells somebody is owed once, as it was. Then it is delivered.
+    async fn compare_deliveries(&self) -> Result<(), Wrong> {
+        let room = Room { total: usize::MAX, each: usize::MAX, named: Vec::new() };
+        let due = self.store().take_due(room, LEASE).await.map_err(fault)?;
+        let mut owed: Vec<_> = due.iter().map(|due| due.delivery.render).collect();
+        owed.sort();
+        let mut expected = self.ended.clone();
+        expected.retain(|id| self.model.entry(*id).is_some_and(|entry| entry.request.webhook.is_some()));
+        expected.sort();
+        prop_assert_eq!(owed, expected);
+        for Due { delivery, token, ended, request, .. } in due {
+            let entry = self.model.entry(delivery.render);
+            let told = entry.map(|entry| {
+                let Render { status, error, output, started_at, finished_at, .. } = entry.render.clone();
+                (status, error, output, started_at, finished_at, entry.request.clone())
+            });
+            let error = ended.error.as_ref().map(untold);
+            let finished_at = Some(ended.finished_at);
+            prop_assert_eq!(
+                Some((ended.status, error, ended.output, ended.started_at, finished_at, request)),
+                told
+            );
+            let tried = Try { at: self.model.wall, took_ms: 1, code: Some(200), error: None };
+            let settled = self.store().settle(delivery.id, token, tried, Settled::Delivered).await;
+            prop_assert!(settled.map_err(fault)?);
+            self.tally.note("owe");
         }
         Ok(())
     }
