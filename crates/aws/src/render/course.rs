@@ -15,9 +15,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::fleet::{Choice, Fleet, Place};
-use super::remote::{NotStarted, Seen, State};
+use super::remote::{At, NotStarted, Order, Seen, State};
 use super::run::{Stopped, Teller};
-use super::trace::Trace;
+use super::trace::{Address, Trace};
 
 /// How often a render is looked at, while something happens; a look costs 0.0000004 dollars.
 const QUICKEST_LOOK: Duration = Duration::from_millis(250);
@@ -98,7 +98,7 @@ impl Course {
             }
         };
         // Whoever listens may have stopped to: then nobody misses it.
-        drop(self.tell.event(event).await);
+        self.tell.event(event).await.ok();
     }
 
     async fn sail(&mut self) -> Result<Output, End> {
@@ -107,7 +107,8 @@ impl Course {
             None => self.start().await?,
         };
         let _seat = place.occupy();
-        let output = self.follow(&place, &render_id).await;
+        let Some(trace) = self.trace.clone() else { return Err(End::Stopped) };
+        let output = self.follow(&place, &trace, &render_id).await;
         if let Err(End::Failed(_)) = &output {
             self.dealt_with().await?;
         }
@@ -135,7 +136,7 @@ impl Course {
         if trace.render_id.is_none() {
             self.answered(&render_id).await?;
         }
-        match self.seen(&place, &render_id, &trace.out_name).await? {
+        match self.seen(&place, &trace, &render_id).await? {
             // It was stopped by somebody who could not wait for the end; what is wanted now is another one.
             Some(Seen { state: State::Cancelled, .. }) => {
                 self.log.line("worker", "it was cancelled; starting anew");
@@ -161,18 +162,22 @@ impl Course {
                     return Err(End::Failed(Failure::new("lambda_not_configured", why, false)));
                 }
             };
-            let serve_url = place.remote.serve_url(&self.job.site).await.map_err(End::Failed)?;
-            self.intend(&place).await?;
-            match self.send(&place, &serve_url).await? {
+            let bucket = match &self.job.request.force_bucket_name {
+                Some(bucket) => bucket.clone(),
+                None => place.remote.bucket().await.map_err(End::Failed)?,
+            };
+            let serve_url = place.remote.serve_url(&bucket, &self.job.site).await.map_err(End::Failed)?;
+            let trace = self.intend(place.address(bucket)).await?;
+            match self.send(&place, &trace, &serve_url).await? {
                 Ok(render_id) => {
                     place.accepted();
-                    self.log.line("worker", &format!("started {render_id} at {}", place.address.function));
+                    self.log.line("worker", &format!("started {render_id} at {}", place.function));
                     self.answered(&render_id).await?;
                     return Ok((place, render_id));
                 }
                 Err(NotStarted::Throttled(why)) => {
                     place.throttled();
-                    self.log.line("worker", &format!("{} is throttled: {why}", place.address.function));
+                    self.log.line("worker", &format!("{} is throttled: {why}", place.function));
                     self.dealt_with().await?;
                 }
                 Err(NotStarted::Refused(failure)) => {
@@ -182,13 +187,12 @@ impl Course {
                 Err(NotStarted::Unanswered(why)) => {
                     unanswered += 1;
                     self.log.line("worker", &format!("the answer to the start was lost: {why}"));
-                    let trace = self.trace.clone().ok_or(End::Stopped)?;
                     if let Some(render_id) = self.find(&place, &trace).await? {
                         self.answered(&render_id).await?;
                         return Ok((place, render_id));
                     }
                     if unanswered == UNANSWERED {
-                        let message = format!("{} does not answer: {why}", place.address.function);
+                        let message = format!("{} does not answer: {why}", place.function);
                         return Err(End::Failed(Failure::new("lambda_unreachable", message, true)));
                     }
                 }
@@ -196,9 +200,15 @@ impl Course {
         }
     }
 
-    async fn send(&mut self, place: &Place, serve_url: &str) -> Result<Result<String, NotStarted>, End> {
-        let out_name = self.out_name();
-        let answer = place.remote.start(&self.job, serve_url, &out_name);
+    async fn send(
+        &mut self,
+        place: &Place,
+        trace: &Trace,
+        serve_url: &str,
+    ) -> Result<Result<String, NotStarted>, End> {
+        let Trace { address, out_name, .. } = trace;
+        let order = Order { job: &self.job, bucket: &address.bucket, serve_url, out_name };
+        let answer = place.remote.start(order);
         match self.job.kind {
             // It takes a moment, and an answer that nobody hears would have to be looked for: a stop can wait.
             Kind::Media => Ok(answer.await),
@@ -206,20 +216,13 @@ impl Course {
         }
     }
 
-    fn out_name(&self) -> String {
-        self.trace.as_ref().map(|trace| trace.out_name.clone()).unwrap_or_default()
-    }
-
     /// Writes down what is about to be started.
-    async fn intend(&mut self, place: &Place) -> Result<(), End> {
+    async fn intend(&mut self, address: Address) -> Result<Trace, End> {
         let start = self.trace.as_ref().map_or(1, |trace| trace.start + 1);
-        let mut address = place.address.clone();
-        if let Some(bucket) = &self.job.request.force_bucket_name {
-            address.bucket.clone_from(bucket);
-        }
         let extension = self.job.request.extension(self.job.kind);
         let trace = Trace::intent(self.job.render, start, address, extension, self.clock.now());
-        self.write_down(trace).await
+        self.write_down(trace.clone()).await?;
+        Ok(trace)
     }
 
     async fn answered(&mut self, render_id: &str) -> Result<(), End> {
@@ -255,7 +258,7 @@ impl Course {
         let settled_at = trace.intended_at + settle;
         loop {
             let asked_at = self.clock.now();
-            match looked_for(place, trace, settled_at).await {
+            match looked_for(place, trace, self.job.kind, settled_at).await {
                 Ok(Sighting::Found(render_id)) => return Ok(Some(render_id)),
                 Ok(Sighting::Nothing) if asked_at >= settled_at => return Ok(None),
                 Ok(Sighting::Nothing | Sighting::Perhaps) => {}
@@ -268,10 +271,10 @@ impl Course {
     }
 
     /// What there is to see of a render, once there is anything.
-    async fn seen(&mut self, place: &Place, render_id: &str, out_name: &str) -> Result<Option<Seen>, End> {
+    async fn seen(&mut self, place: &Place, trace: &Trace, render_id: &str) -> Result<Option<Seen>, End> {
         let mut told = false;
         loop {
-            match place.remote.look(render_id, out_name).await {
+            match place.remote.look(at(trace, render_id, self.job.kind)).await {
                 Ok(seen) => return Ok(seen),
                 // The storage is waited for under the lease: what is being rendered is paid for.
                 Err(error) => {
@@ -288,8 +291,7 @@ impl Course {
     }
 
     /// Watches over it until it ends.
-    async fn follow(&mut self, place: &Place, render_id: &str) -> Result<Output, End> {
-        let out_name = self.out_name();
+    async fn follow(&mut self, place: &Place, trace: &Trace, render_id: &str) -> Result<Output, End> {
         let asked = self.job.request.queue.as_ref().and_then(|queue| queue.max_cost);
         let max_cost = asked.or(self.habits.max_cost);
         let mut look = QUICKEST_LOOK;
@@ -297,7 +299,7 @@ impl Course {
         let (mut last, mut costs) = (Progress::START, 0.0);
         loop {
             let asked_at = Instant::now();
-            let seen = self.seen(place, render_id, &out_name).await?;
+            let seen = self.seen(place, trace, render_id).await?;
             if asked_at.elapsed() > SLOWEST_LOOK {
                 // We were blind, which says nothing about the render.
                 beat_at = Instant::now();
@@ -328,14 +330,14 @@ impl Course {
                 State::Running => {
                     if let Some(failure) = self.overdue(&seen, beat_at, max_cost) {
                         self.log.line("worker", &format!("giving it up: {failure}"));
-                        self.stop_it(place, render_id, &out_name).await;
+                        self.stop_it(place, trace, render_id).await;
                         return Err(End::Failed(failure));
                     }
                 }
                 State::Done { key, size_in_bytes } => {
                     let in_phase = last.in_phase(Phase::Uploading);
                     self.tell.event(RunEvent::Progress(in_phase)).await?;
-                    return self.verify(place, &seen, key, *size_in_bytes).await;
+                    return self.verify(place, trace, &seen, (key, *size_in_bytes)).await;
                 }
                 State::Cancelled => {
                     let message = "somebody cancelled it on Lambda";
@@ -370,9 +372,15 @@ impl Course {
     }
 
     /// Compares what the function says it has made with what is in the bucket.
-    async fn verify(&mut self, place: &Place, seen: &Seen, key: &str, size: u64) -> Result<Output, End> {
+    async fn verify(
+        &mut self,
+        place: &Place,
+        trace: &Trace,
+        seen: &Seen,
+        (key, size): (&str, u64),
+    ) -> Result<Output, End> {
         let found = loop {
-            match place.remote.size(key).await {
+            match place.remote.size(&trace.address.bucket, key).await {
                 Ok(found) => break found,
                 Err(error) => {
                     self.log.line("worker", &format!("cannot look at the output: {error}; trying again"));
@@ -400,7 +408,7 @@ impl Course {
         let has_picture = self.job.kind == Kind::Still || request.codec().has_video();
         let side = |side: fn((u32, u32)) -> u32| seen.size.filter(|_| has_picture).map(side);
         Ok(Output {
-            key: crate::outputs::key(&place.address, key),
+            key: crate::outputs::key(&trace.address, key),
             size_in_bytes: size,
             content_type: request.content_type(self.job.kind).to_owned(),
             frame_count: (counts && has_picture).then_some(frame_count),
@@ -427,28 +435,29 @@ impl Course {
             }
         };
         if let Some(render_id) = render_id {
-            self.stop_it(&place, &render_id, &trace.out_name).await;
+            self.stop_it(&place, &trace, &render_id).await;
         }
     }
 
     /// Stops it on Lambda, waits until it has stopped, and removes what it has left.
-    async fn stop_it(&mut self, place: &Place, render_id: &str, out_name: &str) {
+    async fn stop_it(&mut self, place: &Place, trace: &Trace, render_id: &str) {
+        let at = at(trace, render_id, self.job.kind);
         let give_up = Instant::now() + LAST_BREATH;
         let mut asked = false;
         while Instant::now() < give_up {
             if !asked {
-                match place.remote.cancel(render_id).await {
+                match place.remote.cancel(at).await {
                     Ok(()) => asked = true,
                     Err(error) => {
                         self.log.line("worker", &format!("cannot cancel {render_id}: {error}; trying again"))
                     }
                 }
             }
-            match place.remote.look(render_id, out_name).await {
+            match place.remote.look(at).await {
                 Ok(Some(Seen { state: State::Running, .. })) => {}
                 Ok(_) if asked => {
                     self.log.line("worker", &format!("{render_id} has stopped"));
-                    if let Err(error) = place.remote.delete(render_id).await {
+                    if let Err(error) = place.remote.delete(at).await {
                         self.log.line("worker", &format!("its files are still there: {error}"));
                     }
                     return;
@@ -474,15 +483,19 @@ enum Sighting {
     Nothing,
 }
 
-async fn looked_for(place: &Place, trace: &Trace, settled_at: Timestamp) -> io::Result<Sighting> {
+fn at<'a>(trace: &'a Trace, render_id: &'a str, kind: Kind) -> At<'a> {
+    At { bucket: &trace.address.bucket, render_id, out_name: &trace.out_name, kind }
+}
+
+async fn looked_for(place: &Place, trace: &Trace, kind: Kind, settled_at: Timestamp) -> io::Result<Sighting> {
     let since = trace.intended_at - SKEW;
-    let recent = place.remote.recent(since, &trace.out_name).await?;
+    let recent = place.remote.recent(&trace.address.bucket, since, &trace.out_name).await?;
     if let Some(it) = recent.iter().find(|recent| recent.has_output) {
         return Ok(Sighting::Found(it.render_id.clone()));
     }
     let mut perhaps = false;
     for candidate in recent {
-        let Some(seen) = place.remote.look(&candidate.render_id, &trace.out_name).await? else { continue };
+        let Some(seen) = place.remote.look(at(trace, &candidate.render_id, kind)).await? else { continue };
         match &seen.out_name {
             Some(name) if *name == trace.out_name => return Ok(Sighting::Found(candidate.render_id)),
             Some(_) => {}

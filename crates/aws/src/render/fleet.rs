@@ -17,12 +17,21 @@ const LONGEST_REST: Duration = Duration::from_secs(60);
 /// A function renders can go to.
 #[derive(Debug)]
 pub(crate) struct Place {
-    pub(crate) address: Address,
+    /// The number of its AWS account's keys; the usual credentials when absent.
+    pub(crate) account: Option<u32>,
+    pub(crate) region: String,
+    pub(crate) function: String,
     /// The Remotion it was deployed with; none when its name does not tell.
     pub(crate) version: Option<String>,
     /// The longest that one invocation takes.
     pub(crate) timeout: Duration,
     pub(crate) remote: Arc<dyn Remote>,
+    pub(crate) load: Load,
+}
+
+/// What a function has to do.
+#[derive(Debug, Default)]
+pub(crate) struct Load {
     under_way: AtomicUsize,
     resting: Mutex<Rest>,
 }
@@ -34,18 +43,14 @@ struct Rest {
 }
 
 impl Place {
-    pub(crate) fn new(
-        address: Address,
-        version: Option<String>,
-        timeout: Duration,
-        remote: Arc<dyn Remote>,
-    ) -> Self {
-        let (under_way, resting) = (AtomicUsize::new(0), Mutex::default());
-        Self { address, version, timeout, remote, under_way, resting }
+    /// Where renders in that bucket of it are.
+    pub(crate) fn address(&self, bucket: String) -> Address {
+        let (region, function) = (self.region.clone(), self.function.clone());
+        Address { account: self.account, region, function, bucket }
     }
 
     fn rest(&self) -> std::sync::MutexGuard<'_, Rest> {
-        self.resting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.load.resting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// It is throttled: nobody is sent here for a while.
@@ -64,7 +69,7 @@ impl Place {
 
     /// Counts a render that is under way here, until it is dropped.
     pub(crate) fn occupy(self: &Arc<Self>) -> Seat {
-        self.under_way.fetch_add(1, Ordering::Relaxed);
+        self.load.under_way.fetch_add(1, Ordering::Relaxed);
         Seat(Arc::clone(self))
     }
 }
@@ -75,7 +80,7 @@ pub(crate) struct Seat(Arc<Place>);
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.0.load.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -98,8 +103,8 @@ impl Fleet {
     /// Where a render of a site of that version of Remotion goes: to the function that has the fewest under way.
     pub(crate) fn choose(&self, request: &RenderRequest, version: &str) -> Choice {
         let asked = |place: &Place| {
-            request.region.as_ref().is_none_or(|region| *region == place.address.region)
-                && request.function_name.as_ref().is_none_or(|name| *name == place.address.function)
+            request.region.as_ref().is_none_or(|region| *region == place.region)
+                && request.function_name.as_ref().is_none_or(|name| *name == place.function)
         };
         let asked: Vec<_> = self.0.iter().filter(|place| asked(place)).collect();
         if asked.is_empty() {
@@ -117,7 +122,7 @@ impl Fleet {
         }
         let now = Instant::now();
         let awake = fitting.iter().filter(|place| place.rest().until.is_none_or(|until| until <= now));
-        match awake.min_by_key(|place| place.under_way.load(Ordering::Relaxed)) {
+        match awake.min_by_key(|place| place.load.under_way.load(Ordering::Relaxed)) {
             Some(place) => Choice::Place(Arc::clone(place)),
             None => {
                 let first = fitting.iter().filter_map(|place| place.rest().until).min();
@@ -129,8 +134,8 @@ impl Fleet {
     /// The function of an earlier attempt, if it is still configured.
     pub(crate) fn at(&self, address: &Address) -> Option<Arc<Place>> {
         let same = |place: &&Arc<Place>| {
-            let Address { account, region, function, bucket: _ } = &place.address;
-            (account, region, function) == (&address.account, &address.region, &address.function)
+            let Address { account, region, function, bucket: _ } = address;
+            (account, region, function) == (&place.account, &place.region, &place.function)
         };
         self.0.iter().find(same).cloned()
     }

@@ -6,31 +6,54 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use lastframe_core::ports::Job;
 use lastframe_core::site::SiteVersion;
-use lastframe_core::{Failure, Progress};
+use lastframe_core::{Failure, Kind, Progress};
 
-/// One function of Remotion Lambda, and its bucket.
+/// One function of Remotion Lambda, and the buckets that it may use.
 #[async_trait]
 pub(crate) trait Remote: std::fmt::Debug + Send + Sync {
+    /// The bucket that its renders go to when they name none.
+    async fn bucket(&self) -> Result<String, Failure>;
+
     /// What the function opens for this site, which is brought to the bucket if it is not there.
-    async fn serve_url(&self, site: &SiteVersion) -> Result<String, Failure>;
+    async fn serve_url(&self, bucket: &str, site: &SiteVersion) -> Result<String, Failure>;
 
     /// Starts the render; of a still, returns when it is made. Sends the request once.
-    async fn start(&self, job: &Job, serve_url: &str, out_name: &str) -> Result<String, NotStarted>;
+    async fn start(&self, order: Order<'_>) -> Result<String, NotStarted>;
 
-    /// How far it is, from the bucket; none while nothing is written of it. Of a still, `out_name` tells that it is made.
-    async fn look(&self, render_id: &str, out_name: &str) -> io::Result<Option<Seen>>;
+    /// How far it is, from the bucket; none while nothing is written of it.
+    async fn look(&self, at: At<'_>) -> io::Result<Option<Seen>>;
 
     /// The renders that wrote anything since then, and those that hold an output of that name.
-    async fn recent(&self, since: Timestamp, out_name: &str) -> io::Result<Vec<Recent>>;
+    async fn recent(&self, bucket: &str, since: Timestamp, out_name: &str) -> io::Result<Vec<Recent>>;
 
     /// Asks the functions of the render to stop.
-    async fn cancel(&self, render_id: &str) -> io::Result<()>;
+    async fn cancel(&self, at: At<'_>) -> io::Result<()>;
 
     /// Bytes of an object of the bucket; none when there is no such object.
-    async fn size(&self, key: &str) -> io::Result<Option<u64>>;
+    async fn size(&self, bucket: &str, key: &str) -> io::Result<Option<u64>>;
 
     /// Removes everything that the render has in the bucket.
-    async fn delete(&self, render_id: &str) -> io::Result<()>;
+    async fn delete(&self, at: At<'_>) -> io::Result<()>;
+}
+
+/// What is to be started.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Order<'a> {
+    pub(crate) job: &'a Job,
+    pub(crate) bucket: &'a str,
+    pub(crate) serve_url: &'a str,
+    /// The name that its output gets.
+    pub(crate) out_name: &'a str,
+}
+
+/// Where a render that was started is found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct At<'a> {
+    pub(crate) bucket: &'a str,
+    pub(crate) render_id: &'a str,
+    /// The name of its output. It alone tells that a still is made.
+    pub(crate) out_name: &'a str,
+    pub(crate) kind: Kind,
 }
 
 /// Why a start was not answered with a render.

@@ -65,7 +65,7 @@ impl Teller {
 
 async fn stopped(stop: &mut watch::Receiver<Option<Stop>>) {
     // Whoever drops the run wants nothing of it any more.
-    drop(stop.wait_for(Option::is_some).await);
+    stop.wait_for(Option::is_some).await.ok();
 }
 
 /// A run that goes on in a task of its own, so that following it can be interrupted at any point.
@@ -110,7 +110,7 @@ impl Run for LambdaRun {
     async fn next(&mut self) -> RunEvent {
         // Being asked again is the word that the checkpoint is on disk.
         if let Some(waiting) = self.waiting.take() {
-            drop(waiting.send(()));
+            waiting.send(()).ok();
         }
         match self.events.recv().await {
             Some((event, waiting)) => {

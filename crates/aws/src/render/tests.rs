@@ -17,10 +17,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::course::{Course, Habits};
-use super::fleet::{Fleet, Place};
-use super::remote::{NotStarted, Recent, Remote, Seen, State};
+use super::fleet::{Fleet, Load, Place};
+use super::remote::{At, NotStarted, Order, Recent, Remote, Seen, State};
 use super::run::{Ends, LambdaRun};
-use super::trace::{Address, Trace};
+use super::trace::Trace;
 
 /// A video of so many bytes, after so much time on Lambda.
 const SIZE: u64 = 4_711;
@@ -172,12 +172,16 @@ impl Lambda {
 
 #[async_trait]
 impl Remote for Lambda {
-    async fn serve_url(&self, site: &SiteVersion) -> Result<String, Failure> {
+    async fn bucket(&self) -> Result<String, Failure> {
+        Ok("bucket".into())
+    }
+
+    async fn serve_url(&self, _bucket: &str, site: &SiteVersion) -> Result<String, Failure> {
         self.step().await;
         Ok(site.version.clone())
     }
 
-    async fn start(&self, _job: &Job, _serve_url: &str, out_name: &str) -> Result<String, NotStarted> {
+    async fn start(&self, Order { out_name, .. }: Order<'_>) -> Result<String, NotStarted> {
         self.step().await;
         let answer = {
             let mut world = self.world();
@@ -201,7 +205,7 @@ impl Remote for Lambda {
         answer
     }
 
-    async fn look(&self, render_id: &str, _out_name: &str) -> io::Result<Option<Seen>> {
+    async fn look(&self, At { render_id, .. }: At<'_>) -> io::Result<Option<Seen>> {
         self.step().await;
         let mut world = self.world();
         world.looks += 1;
@@ -212,7 +216,7 @@ impl Remote for Lambda {
         Ok(renders.get(render_id).filter(|render| !render.deleted).map(|render| self.seen(render, faults)))
     }
 
-    async fn recent(&self, since: Timestamp, out_name: &str) -> io::Result<Vec<Recent>> {
+    async fn recent(&self, _bucket: &str, since: Timestamp, out_name: &str) -> io::Result<Vec<Recent>> {
         self.step().await;
         let world = self.world();
         let recent = world.renders.iter().filter(|(_, render)| self.wall(render.at) >= since);
@@ -223,7 +227,7 @@ impl Remote for Lambda {
         Ok(recent.collect())
     }
 
-    async fn cancel(&self, render_id: &str) -> io::Result<()> {
+    async fn cancel(&self, At { render_id, .. }: At<'_>) -> io::Result<()> {
         self.step().await;
         if let Some(render) = self.world().renders.get_mut(render_id) {
             render.cancelled_at = Some(Instant::now());
@@ -231,12 +235,12 @@ impl Remote for Lambda {
         Ok(())
     }
 
-    async fn size(&self, _key: &str) -> io::Result<Option<u64>> {
+    async fn size(&self, _bucket: &str, _key: &str) -> io::Result<Option<u64>> {
         self.step().await;
         Ok(Some(SIZE - self.world().faults.short))
     }
 
-    async fn delete(&self, render_id: &str) -> io::Result<()> {
+    async fn delete(&self, At { render_id, .. }: At<'_>) -> io::Result<()> {
         self.step().await;
         if let Some(render) = self.world().renders.get_mut(render_id) {
             render.deleted = true;
@@ -269,14 +273,16 @@ enum End {
 impl Server {
     fn new(lambdas: &[&Arc<Lambda>]) -> Self {
         let place = |(index, lambda): (usize, &&Arc<Lambda>)| {
-            let address = Address {
+            let remote = Arc::clone(lambda) as Arc<dyn Remote>;
+            Arc::new(Place {
                 account: None,
                 region: "eu-central-1".into(),
                 function: format!("function-{index}"),
-                bucket: "bucket".into(),
-            };
-            let remote = Arc::clone(lambda) as Arc<dyn Remote>;
-            Arc::new(Place::new(address, Some("4.0.527".into()), FUNCTION_TIMEOUT, remote))
+                version: Some("4.0.527".into()),
+                timeout: FUNCTION_TIMEOUT,
+                remote,
+                load: Load::default(),
+            })
         };
         Self {
             fleet: Arc::new(Fleet(lambdas.iter().enumerate().map(place).collect())),
