@@ -12,9 +12,13 @@ mod docs;
 mod doctor;
 mod encryption;
 mod faults;
+#[cfg(feature = "aws")]
+mod function;
 mod hardening;
 mod identity;
 mod issuers;
+#[cfg(feature = "aws")]
+mod lambda;
 mod limits;
 mod malformed;
 mod order;

@@ -4,6 +4,8 @@
 //! runs the browser, not only finds it.
 
 mod folder;
+#[cfg(feature = "aws")]
+mod lambda;
 mod programs;
 mod server;
 mod system;
@@ -101,6 +103,10 @@ impl Doctor {
         findings.push(programs::browser(browser.as_deref()).await);
         findings.extend(programs::fonts().await);
         findings.extend(folder::look(&data));
+        #[cfg(feature = "aws")]
+        if let Some(config) = &config {
+            findings.extend(lambda::look(config).await);
+        }
         findings.extend(server::look(&self.server, &data, config.as_ref()).await);
         let fails = findings.iter().filter(|finding| finding.state == State::Fail).count();
         let warns = findings.iter().filter(|finding| finding.state == State::Warn).count();
