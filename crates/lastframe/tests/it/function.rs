@@ -25,7 +25,9 @@ use crate::server::ffmpeg;
 pub(crate) const FUNCTION: &str = "remotion-render-4-0-527-mem2048mb-disk10240mb-120sec";
 /// Frames of every render, and how long one takes.
 pub(crate) const FRAMES: u64 = 30;
-const FRAME: Duration = Duration::from_millis(40);
+const FRAME: Duration = Duration::from_millis(30);
+/// It says how far it is every so many frames.
+const TOLD: u64 = 6;
 /// How long it takes until the composition is known.
 const OPENING: Duration = Duration::from_millis(400);
 
@@ -56,6 +58,8 @@ struct Shared {
     /// How many starts were asked for, and whether their answers are held back.
     asked: watch::Sender<u32>,
     held: watch::Sender<bool>,
+    /// Whether renders stand still in their middle.
+    halted: watch::Sender<bool>,
     clock: SystemClock,
     video: Vec<u8>,
 }
@@ -68,6 +72,7 @@ impl Function {
             starts: Mutex::default(),
             asked: watch::Sender::new(0),
             held: watch::Sender::new(false),
+            halted: watch::Sender::new(false),
             clock: SystemClock::new(),
             video: video().await,
         });
@@ -92,6 +97,11 @@ impl Function {
         self.shared.held.send_replace(held);
     }
 
+    /// Lets renders stand still in their middle until they are let go on.
+    pub(crate) fn halt(&self, halted: bool) {
+        self.shared.halted.send_replace(halted);
+    }
+
     /// Waits until so many starts were asked for, answered or not.
     pub(crate) async fn asked(&self, times: u32) {
         self.shared.asked.subscribe().wait_for(|asked| *asked >= times).await.unwrap();
@@ -108,7 +118,19 @@ async fn video() -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("out.mp4");
     let mut encoder = tokio::process::Command::from(ffmpeg("ffmpeg"))
-        .args(["-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "64x48", "-r", "30", "-i", "-"])
+        .args([
+            "-v",
+            "error",
+            "-f",
+            "image2pipe",
+            "-c:v",
+            "rawvideo",
+            "-pixel_format",
+            "rgb24",
+            "-video_size",
+            "64x48",
+        ])
+        .args(["-frame_size", "9216", "-framerate", "30", "-i", "-"])
         .args(["-c:v", "libx264", "-pix_fmt", "yuv420p"])
         .arg(&file)
         .stdin(Stdio::piped())
@@ -235,21 +257,32 @@ impl Render {
         .await;
         for frame in 1..=FRAMES {
             tokio::time::sleep(FRAME).await;
+            if frame == FRAMES / 2 {
+                let mut halted = self.shared.halted.subscribe();
+                halted.wait_for(|halted| !halted).await.unwrap();
+            }
+            if frame % TOLD == 0 {
+                if self.shared.s3.objects().await.contains(&self.key("cancel.json")) {
+                    return self.fail("CancelledError", "renderMedia() got cancelled").await;
+                }
+                let faults = *self.shared.faults.lock().unwrap();
+                if frame > FRAMES / 2 && faults.fatal {
+                    return self
+                        .fail("Error", "Error loading image with src: https://example.com/a.png")
+                        .await;
+                }
+                if frame < FRAMES / 2 || !faults.stuck {
+                    self.write(json!({"framesRendered": frame, "framesEncoded": frame - 2})).await;
+                }
+            }
+        }
+        while self.shared.faults.lock().unwrap().stuck {
+            tokio::time::sleep(FRAME).await;
             if self.shared.s3.objects().await.contains(&self.key("cancel.json")) {
                 return self.fail("CancelledError", "renderMedia() got cancelled").await;
             }
-            let faults = *self.shared.faults.lock().unwrap();
-            if frame == FRAMES / 2 && faults.fatal {
-                return self.fail("Error", "Error loading image with src: https://example.com/a.png").await;
-            }
-            if frame > FRAMES / 2 && faults.stuck {
-                continue;
-            }
-            self.write(json!({"framesRendered": frame, "framesEncoded": frame.saturating_sub(2)})).await;
         }
-        if !self.shared.faults.lock().unwrap().stuck {
-            self.finish(now).await;
-        }
+        self.finish(now).await;
     }
 
     async fn finish(mut self, began: i64) {

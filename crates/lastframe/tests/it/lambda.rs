@@ -103,7 +103,9 @@ async fn a_render_on_lambda_says_how_far_it_is_what_it_cost_and_where_its_file_i
     let (status, accepted) = server.post("/v1/renders", &body).await;
     assert_eq!((status, &accepted["ignored"]), (202, &json!(["verbose"])), "{accepted}");
     let id = accepted["renderId"].as_str().unwrap();
+    aws.function.halt(true);
     server.under_way(id).await;
+    aws.function.halt(false);
     let render = aws.assert_once(&server, id).await;
     assert_eq!(
         (&render["output"]["costInUsd"], &render["output"]["width"], &render["output"]["contentType"]),
@@ -162,20 +164,24 @@ async fn a_server_that_is_killed_at_any_moment_of_a_render_on_lambda_goes_on_wit
     let id = server.submit("tiny", json!({})).await;
     aws.function.asked(1).await;
     server = aws.kill_and_restart(server).await;
+    aws.function.halt(true);
     aws.function.hold(false);
-    // As soon as frames are made, twice.
+    // When frames are made, twice.
     for _ in 0..2 {
         server.under_way(&id).await;
         server = aws.kill_and_restart(server).await;
     }
+    aws.function.halt(false);
     let render = aws.assert_once(&server, &id).await;
     let outcomes: Vec<_> =
         render["attempts"].as_array().unwrap().iter().map(|attempt| &attempt["outcome"]).collect();
     assert_eq!(outcomes, ["lost", "lost", "lost", "succeeded"]);
 
     // While nobody is there at all, it is finished.
+    aws.function.halt(true);
     let id = server.submit("tiny", json!({})).await;
     server.under_way(&id).await;
+    aws.function.halt(false);
     server.signal("KILL");
     server.exit().await;
     let data = server.give_up_data();
@@ -201,9 +207,11 @@ async fn a_lost_answer_a_busy_account_and_a_slow_bucket_cost_no_attempt_and_no_s
     assert!(log.contains("is throttled") && log.contains("the answer to the start was lost"), "{log}");
 
     // A bucket that is away while frames are made is waited for.
+    aws.function.halt(true);
     let id = server.submit("tiny", json!({})).await;
     server.under_way(&id).await;
     aws.s3.befall(Fault::Away);
+    aws.function.halt(false);
     let blind = async {
         let path = format!("/v1/renders/{id}/log");
         while !server.get(&path).await.text().await.unwrap().contains("cannot read the progress") {}
@@ -232,7 +240,7 @@ async fn what_fails_on_lambda_says_why_and_what_is_cancelled_stops_there() {
     let id = server.submit("tiny", json!({})).await;
     server.under_way(&id).await;
     let (status, _) = server.post(&format!("/v1/renders/{id}/cancel"), &json!({})).await;
-    assert_eq!(status, 200);
+    assert_eq!(status, 202);
     assert_eq!(server.ended(&id).await["status"], "cancelled");
     let log = server.get(&format!("/v1/renders/{id}/log")).await.text().await.unwrap();
     assert!(log.contains("abcdefgh03 has stopped"), "{log}");
