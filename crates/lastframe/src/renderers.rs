@@ -103,9 +103,36 @@ pub(crate) fn check(
         RendererName::Lambda => {
             let mut errors = request.check_on_lambda(kind);
             errors.extend(nowhere(config, request, remotion_version));
+            errors.extend(elsewhere(config, request));
             errors
         }
     }
+}
+
+/// What is asked for beyond what the configuration lets everybody use.
+fn elsewhere(config: &Config, request: &RenderRequest) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let functions = &config.lambda.functions;
+    if let Some(bucket) = &request.force_bucket_name
+        && !functions.iter().any(|function| function.bucket.as_ref() == Some(bucket))
+    {
+        let detail = "no function is configured with this bucket ([[lambda.function]]): leave it out";
+        errors.push(FieldError::new("/forceBucketName", detail));
+    }
+    if let Some(name) = &request.renderer_function_name
+        && !functions.iter().any(|function| function.name == *name)
+    {
+        let detail = "it is not configured ([[lambda.function]]): leave it out";
+        errors.push(FieldError::new("/rendererFunctionName", detail));
+    }
+    let asked = request.queue.as_ref().and_then(|queue| queue.max_cost);
+    if let (Some(asked), Some(most)) = (asked, config.lambda.max_cost)
+        && asked > most
+    {
+        let detail = format!("is {asked}, and may be {most} at most (lambda.max_cost)");
+        errors.push(FieldError::new("/queue/maxCost", detail));
+    }
+    errors
 }
 
 /// Why no function that is configured takes the request.

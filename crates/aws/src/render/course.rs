@@ -41,7 +41,7 @@ pub(crate) struct Habits {
     pub(crate) settle: Duration,
     /// A render in which nothing happens for so long is given up.
     pub(crate) stall: Duration,
-    /// What a render may cost that does not say, in US dollars.
+    /// What a render may cost at most, in US dollars; its request may say less.
     pub(crate) max_cost: Option<f64>,
 }
 
@@ -293,7 +293,7 @@ impl Course {
     /// Watches over it until it ends.
     async fn follow(&mut self, place: &Place, trace: &Trace, render_id: &str) -> Result<Output, End> {
         let asked = self.job.request.queue.as_ref().and_then(|queue| queue.max_cost);
-        let max_cost = asked.or(self.habits.max_cost);
+        let max_cost = asked.into_iter().chain(self.habits.max_cost).reduce(f64::min);
         let mut look = QUICKEST_LOOK;
         let (mut pulse, mut beat_at) = (None, Instant::now());
         let (mut last, mut costs) = (Progress::START, 0.0);

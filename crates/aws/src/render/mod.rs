@@ -51,7 +51,7 @@ pub struct Options {
     pub settle: Duration,
     /// A render in which nothing happens for so long is given up.
     pub stall: Duration,
-    /// What a render may cost that does not say, in US dollars.
+    /// What a render may cost at most, in US dollars; its request may say less.
     pub max_cost: Option<f64>,
 }
 

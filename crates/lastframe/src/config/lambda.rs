@@ -44,7 +44,7 @@ pub struct Lambda {
     pub settle: Duration,
     /// A render in which nothing happens for so long is given up.
     pub stall: Duration,
-    /// What a render may cost that does not say, in US dollars.
+    /// What a render may cost at most, in US dollars.
     pub max_cost: Option<f64>,
     /// The functions there are; none where nothing is rendered on Lambda.
     pub functions: Vec<LambdaFunction>,

@@ -1,6 +1,7 @@
 //! Something that behaves like the function of Remotion Lambda 4.0.527: it answers Lambda's API, writes `progress.json` as
 //! Remotion's function does, looks for `cancel.json`, and puts a real video where its name says.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{Path as Name, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -60,6 +61,8 @@ struct Shared {
     held: watch::Sender<bool>,
     /// Whether renders stand still in their middle.
     halted: watch::Sender<bool>,
+    /// The functions there are, by name.
+    deployed: Mutex<BTreeSet<String>>,
     clock: SystemClock,
     video: Vec<u8>,
 }
@@ -73,12 +76,18 @@ impl Function {
             asked: watch::Sender::new(0),
             held: watch::Sender::new(false),
             halted: watch::Sender::new(false),
+            deployed: Mutex::new(BTreeSet::from([FUNCTION.to_owned()])),
             clock: SystemClock::new(),
             video: video().await,
         });
         let routes = Router::new()
             .route("/2015-03-31/functions/{name}/invocations", post(invoke))
             .route("/2015-03-31/functions/{name}/configuration", get(configuration))
+            .route("/2015-03-31/functions", get(list).post(create))
+            .route("/2015-03-31/functions/", get(list).post(create))
+            .route("/2015-03-31/functions/{name}", get(described).delete(remove))
+            // Tags, retries and runtimes.
+            .fallback(async || axum::Json(json!({})))
             .route("/2016-08-19/account-settings", get(settings))
             .route("/2016-08-19/account-settings/", get(settings))
             .with_state(Arc::clone(&shared));
@@ -105,6 +114,11 @@ impl Function {
     /// Waits until so many starts were asked for, answered or not.
     pub(crate) async fn asked(&self, times: u32) {
         self.shared.asked.subscribe().wait_for(|asked| *asked >= times).await.unwrap();
+    }
+
+    /// The functions there are.
+    pub(crate) fn functions(&self) -> Vec<String> {
+        self.shared.deployed.lock().unwrap().iter().cloned().collect()
     }
 
     /// What was asked for with each start that happened.
@@ -149,6 +163,30 @@ async fn configuration() -> Response {
     let role = "arn:aws:iam::000000000000:role/remotion-lambda-role";
     axum::Json(json!({"FunctionName": FUNCTION, "MemorySize": 2048, "Timeout": 120, "Role": role}))
         .into_response()
+}
+
+async fn list(State(shared): State<Arc<Shared>>) -> Response {
+    let described = |name: &String| json!({"FunctionName": name, "MemorySize": 2048, "Timeout": 240, "EphemeralStorage": {"Size": 10240}});
+    let functions: Vec<_> = shared.deployed.lock().unwrap().iter().map(described).collect();
+    axum::Json(json!({"Functions": functions})).into_response()
+}
+
+async fn create(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
+    let asked: Value = serde_json::from_slice(&body).unwrap();
+    let name = asked["FunctionName"].as_str().unwrap().to_owned();
+    assert!(asked["Role"].as_str().unwrap().ends_with(":role/remotion-lambda-role"), "{}", asked["Role"]);
+    let arn = format!("arn:aws:lambda:us-east-1:000000000000:function:{name}");
+    shared.deployed.lock().unwrap().insert(name.clone());
+    (StatusCode::CREATED, axum::Json(json!({"FunctionName": name, "FunctionArn": arn}))).into_response()
+}
+
+async fn described(Name(name): Name<String>) -> Response {
+    axum::Json(json!({"Configuration": {"FunctionName": name, "State": "Active"}})).into_response()
+}
+
+async fn remove(State(shared): State<Arc<Shared>>, Name(name): Name<String>) -> StatusCode {
+    assert!(shared.deployed.lock().unwrap().remove(&name), "there is no {name}");
+    StatusCode::NO_CONTENT
 }
 
 async fn settings() -> Response {
@@ -286,7 +324,7 @@ impl Render {
     }
 
     async fn finish(mut self, began: i64) {
-        let (name, video) = (self.asked["outName"].as_str().unwrap(), self.shared.video.clone());
+        let (name, video) = (self.asked["outName"].as_str().unwrap_or("out.mp4"), self.shared.video.clone());
         let (key, size) = (self.key(name), video.len());
         self.shared.s3.put(&key, video).await;
         let now = self.now();

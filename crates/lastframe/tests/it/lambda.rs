@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::function::{FRAMES, FUNCTION, Faults, Function};
 use crate::s3::{Fault, S3};
-use crate::server::{Server, command, run};
+use crate::server::{Server, command, project, run};
 
 /// As Remotion names buckets; the documentation's policy is for such names.
 const BUCKET: &str = "remotionlambda-useast1-abcdefghij";
@@ -268,4 +268,62 @@ async fn what_fails_on_lambda_says_why_and_what_is_cancelled_stops_there() {
     assert_eq!(server.output_files().len(), 1);
     let (exit, told, _) = run(&server, &["site", "list"]);
     assert_eq!(exit, 0, "{told}");
+}
+
+/// Bundles a project and puts thousands of small requests to a service that is not made for it: `make test-lambda` runs it.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "it takes a minute or two"]
+async fn the_project_is_deployed_renders_and_is_deleted_again_and_again() {
+    let aws = Aws::start().await;
+    let npm = async |arguments: &[&str]| {
+        let mut command = tokio::process::Command::new("npm");
+        command.args(["--silent", "run"]).args(arguments).current_dir(project());
+        for (name, value) in [
+            ("AWS_ENDPOINT_URL", aws.s3.url()),
+            ("AWS_ENDPOINT_URL_LAMBDA", aws.function.url.as_str()),
+            ("REMOTION_REGIONS", "us-east-1"),
+            // The owner, who may do everything.
+            ("AWS_KEY_1", "test"),
+            ("AWS_SECRET_1", "test"),
+        ] {
+            command.env(name, value);
+        }
+        let output = command.output().await.unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let told = text(output.stdout) + &text(output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {told}");
+        told
+    };
+    let name = "remotion-render-4-0-527-mem2048mb-disk10240mb-240sec";
+    let told = npm(&["deploy"]).await;
+    for words in [
+        &format!("account 1, us-east-1: bucket {BUCKET} was there"),
+        &format!("function {name} is deployed"),
+        "site https://",
+        &format!("[[lambda.function]]\nname = \"{name}\"\nregion = \"us-east-1\"\naccount = 1"),
+    ] {
+        assert!(told.contains(words), "{words} in\n{told}");
+    }
+    assert!(aws.function.functions().contains(&name.to_owned()));
+    let told = npm(&["deploy"]).await;
+    assert!(
+        told.contains(&format!("function {name} was there")) && told.contains("(0 files brought"),
+        "{told}"
+    );
+
+    let told = npm(&["render", "--", "main", "--props", "{\"text\": \"Hello\"}"]).await;
+    assert!(told.contains("abcdefgh01 is started by") && told.contains("https://s3.us-east-1"), "{told}");
+    assert_eq!(aws.function.starts()[0]["serveUrl"], "remotion-app");
+
+    let told = npm(&["delete"]).await;
+    assert!(
+        told.contains("site remotion-app is deleted")
+            && told.contains(&format!("function {name} is deleted")),
+        "{told}"
+    );
+    let told = npm(&["delete"]).await;
+    assert!(told.contains("there was no site") && told.contains("there was no function"), "{told}");
+    let left = aws.s3.objects().await;
+    assert!(!left.iter().any(|key| key.starts_with("sites/")), "{left:?}");
+    assert!(left.iter().any(|key| key.ends_with(".mp4")), "renders stay: {left:?}");
 }

@@ -118,6 +118,11 @@ impl S3 {
         format!("{}\n[storage]\nurl = \"s3://{BUCKET}/videos\"\n{}\n{more}", queue(), self.access())
     }
 
+    /// Where it is itself.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Where the relay is.
     pub(crate) fn relayed(&self) -> String {
         format!("http://{}", self.relay)
