@@ -15,8 +15,11 @@ use tokio::sync::Mutex;
 /// has no number has the credentials that Remotion itself would find: `REMOTION_AWS_*`, `AWS_*`, a profile, a role.
 #[derive(Clone, Debug, Default)]
 pub struct Accounts {
-    clients: Arc<Mutex<HashMap<(Option<u32>, String), Client>>>,
+    clients: Arc<Mutex<Clients>>,
 }
+
+/// By the account's number and the region.
+type Clients = HashMap<(Option<u32>, String), Client>;
 
 impl Accounts {
     /// Those of the environment. Nothing is asked of AWS before something is needed.

@@ -79,7 +79,7 @@ mod tests {
     use super::*;
     use crate::request::{FOR_LAMBDA, QueueOptions};
 
-    fn wrong(fields: serde_json::Value) -> Vec<String> {
+    fn wrong(fields: &serde_json::Value) -> Vec<String> {
         let mut body = json!({"composition": "main", "serveUrl": "site"});
         body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
         let request: RenderRequest = serde_json::from_value(body).unwrap();
@@ -101,9 +101,9 @@ mod tests {
             (json!({"concurrencyPerLambda": 0}), "/concurrencyPerLambda"),
             (json!({"maxRetries": 99}), "/maxRetries"),
         ] {
-            assert_eq!(wrong(fields.clone()), [pointer], "{fields}");
+            assert_eq!(wrong(&fields), [pointer], "{fields}");
         }
-        assert_eq!(wrong(json!({"codec": "gif", "frameRange": [0, 5], "concurrency": 4})), [""; 0]);
+        assert_eq!(wrong(&json!({"codec": "gif", "frameRange": [0, 5], "concurrency": 4})), [""; 0]);
     }
 
     #[test]

@@ -452,7 +452,6 @@ request! {
     /// On Remotion Lambda: frames that one function renders.
     frames_per_lambda: u32,
     /// On Remotion Lambda: functions that render at once. Not with `framesPerLambda`.
-    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     concurrency: Value,
     /// On Remotion Lambda: frames at once in one function.
     concurrency_per_lambda: u32,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lastframe_core::ports::{Job, Renderer, Run, RunEvent, Stop};
-use lastframe_core::{Checkpoint, FieldError, Kind, RenderRequest, RendererName};
+use lastframe_core::{Checkpoint, Failure, FieldError, Kind, RenderRequest, RendererName};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::Config;
@@ -38,15 +38,36 @@ impl Renderer for Renderers {
     async fn start(&self, job: Job, checkpoint: Option<Checkpoint>) -> Box<dyn Run> {
         // What has begun on Lambda is followed there, whatever the configuration says by now.
         let began = checkpoint.as_ref().is_some_and(lambda::is_on_lambda);
+        let is_for_lambda = began || job.request.renderer() == Some(RendererName::Lambda);
         let room = match &self.lambda {
-            Some(lambda) if began || job.request.renderer() == Some(RendererName::Lambda) => lambda,
-            _ => &self.local,
+            _ if !is_for_lambda => &self.local,
+            Some(lambda) => lambda,
+            None => return Box::new(Nowhere { told: false }),
         };
         if began {
             return room.renderer.start(job, checkpoint).await;
         }
         Box::new(Seated { room: room.clone(), state: State::Waiting(Box::new(job), checkpoint) })
     }
+}
+
+/// The run of a render that was accepted for Lambda, by a server that has no functions any more.
+struct Nowhere {
+    told: bool,
+}
+
+#[async_trait]
+impl Run for Nowhere {
+    async fn next(&mut self) -> RunEvent {
+        if std::mem::replace(&mut self.told, true) {
+            std::future::pending::<()>().await;
+        }
+        let message = "it was accepted for Remotion Lambda, and no function is configured any more: configure one and retry it, \
+                       or submit it again";
+        RunEvent::Failed(Failure::new("lambda_not_configured", message, false))
+    }
+
+    async fn stop(self: Box<Self>, _why: Stop) {}
 }
 
 /// A run that begins when there is a seat for it.

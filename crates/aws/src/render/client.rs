@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use aws_sdk_s3::operation::get_object::GetObjectError;
 use jiff::Timestamp;
 use lastframe_core::site::SiteVersion;
 use lastframe_core::{Failure, Kind, Phase, Progress, RenderRequest};
@@ -88,7 +89,7 @@ impl Deployed {
                 let bytes = found.body.collect().await.map_err(io::Error::other)?.into_bytes();
                 serde_json::from_slice(&bytes)?
             }
-            Err(error) if error.as_service_error().is_some_and(|error| error.is_no_such_key()) => {
+            Err(error) if error.as_service_error().is_some_and(GetObjectError::is_no_such_key) => {
                 return Ok(None);
             }
             Err(error) => return Err(fault(error)),

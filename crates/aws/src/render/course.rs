@@ -3,11 +3,9 @@
 //! The rule that everything here serves: **what is paid for is written down first**. An intent is on disk before a start is
 //! sent, and a start whose answer was lost is looked for in the bucket before there is another one.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use lastframe_core::ports::{Job, RunEvent, Stop};
 use lastframe_core::{Clock, Failure, Kind, Output, Phase, Progress};
 use lastframe_worker::logs::AttemptLog;
@@ -15,16 +13,15 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::fleet::{Choice, Fleet, Place};
-use super::remote::{At, NotStarted, Order, Seen, State};
+use super::remote::{NotStarted, Order, Seen, State};
 use super::run::{Stopped, Teller};
+use super::search::{SKEW, Sighting, at, looked_for};
 use super::trace::{Address, Trace};
 
 /// How often a render is looked at, while something happens; a look costs 0.0000004 dollars.
 const QUICKEST_LOOK: Duration = Duration::from_millis(250);
 /// The same, while nothing happens.
 const SLOWEST_LOOK: Duration = Duration::from_secs(2);
-/// Clocks of AWS and ours may differ by so much.
-const SKEW: Duration = Duration::from_secs(60);
 /// So long after its time a main function is taken for dead, as Remotion does.
 const OVERTIME: Duration = Duration::from_secs(20);
 /// How long a render that was asked to stop is waited for.
@@ -255,7 +252,8 @@ impl Course {
             // It is answered when it is made.
             Kind::Still => self.habits.settle.max(place.timeout),
         };
-        let settled_at = trace.intended_at + settle;
+        // From now: when the request was on its way for the last time is not known.
+        let settled_at = self.clock.now() + settle;
         loop {
             let asked_at = self.clock.now();
             match looked_for(place, trace, self.job.kind, settled_at).await {
@@ -449,7 +447,7 @@ impl Course {
                 match place.remote.cancel(at).await {
                     Ok(()) => asked = true,
                     Err(error) => {
-                        self.log.line("worker", &format!("cannot cancel {render_id}: {error}; trying again"))
+                        self.log.line("worker", &format!("cannot cancel {render_id}: {error}; trying again"));
                     }
                 }
             }
@@ -473,38 +471,4 @@ impl Course {
         );
         tracing::warn!(render.id = %self.job.render, lambda.render = render_id, "a render on Lambda did not confirm that it was cancelled");
     }
-}
-
-/// What a look into the bucket found of a start.
-enum Sighting {
-    Found(String),
-    /// There is one that does not say yet which it is.
-    Perhaps,
-    Nothing,
-}
-
-fn at<'a>(trace: &'a Trace, render_id: &'a str, kind: Kind) -> At<'a> {
-    At { bucket: &trace.address.bucket, render_id, out_name: &trace.out_name, kind }
-}
-
-async fn looked_for(place: &Place, trace: &Trace, kind: Kind, settled_at: Timestamp) -> io::Result<Sighting> {
-    let since = trace.intended_at - SKEW;
-    let recent = place.remote.recent(&trace.address.bucket, since, &trace.out_name).await?;
-    if let Some(it) = recent.iter().find(|recent| recent.has_output) {
-        return Ok(Sighting::Found(it.render_id.clone()));
-    }
-    let mut perhaps = false;
-    for candidate in recent {
-        let Some(seen) = place.remote.look(at(trace, &candidate.render_id, kind)).await? else { continue };
-        match &seen.out_name {
-            Some(name) if *name == trace.out_name => return Ok(Sighting::Found(candidate.render_id)),
-            Some(_) => {}
-            // One that failed before it had a name has cost next to nothing.
-            None => {
-                let then = since..=settled_at + SKEW;
-                perhaps |= seen.state == State::Running && then.contains(&seen.launched_at);
-            }
-        }
-    }
-    Ok(if perhaps { Sighting::Perhaps } else { Sighting::Nothing })
 }

@@ -1,7 +1,7 @@
 //! The renderer on Remotion Lambda.
 //!
 //! [`LambdaRenderer`] turns a job into a run; `course` is one attempt from top to bottom, `trace` what the next attempt
-//! must know of it, `fleet` the functions there are, `remote` what is asked of AWS and `client` how, `sites` brings
+//! must know of it, `search` finds a start that was not answered, `fleet` has the functions there are, `remote` what is asked of AWS and `client` how, `sites` brings
 //! bundles to the bucket, `cause` explains what went wrong.
 
 mod cause;
@@ -10,6 +10,7 @@ mod course;
 mod fleet;
 mod remote;
 mod run;
+mod search;
 mod sites;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::ObjectCannedAcl;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::Mutex;
 
@@ -74,11 +76,20 @@ fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 async fn put(s3: &Client, bucket: &str, prefix: &str, folder: &Path, file: PathBuf) -> io::Result<()> {
-    let name =
-        file.to_str().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a file without a name"))?;
-    let body = ByteStream::from_path(folder.join(&file)).await.map_err(io::Error::other)?;
-    let asked = s3.put_object().bucket(bucket).key(format!("{prefix}/{name}"));
-    asked.content_type(content_type(name)).body(body).send().await.map(drop).map_err(fault)
+    let nameless = || io::Error::new(io::ErrorKind::InvalidInput, "a file without a name");
+    let name = file.to_str().ok_or_else(nameless)?;
+    // Older buckets of Remotion let strangers read what says so itself, newer ones have a policy for it; some take no lists.
+    for acl in [Some(ObjectCannedAcl::PublicRead), None] {
+        let listed = acl.is_some();
+        let body = ByteStream::from_path(folder.join(&file)).await.map_err(io::Error::other)?;
+        let asked = s3.put_object().bucket(bucket).key(format!("{prefix}/{name}")).set_acl(acl);
+        match asked.content_type(content_type(name)).body(body).send().await {
+            Ok(_) => break,
+            Err(error) if listed && error.code() == Some("AccessControlListNotSupported") => {}
+            Err(error) => return Err(fault(error)),
+        }
+    }
+    Ok(())
 }
 
 /// What a browser must be told of a file of a bundle.

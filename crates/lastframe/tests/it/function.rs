@@ -166,7 +166,10 @@ async fn configuration() -> Response {
 }
 
 async fn list(State(shared): State<Arc<Shared>>) -> Response {
-    let described = |name: &String| json!({"FunctionName": name, "MemorySize": 2048, "Timeout": 240, "EphemeralStorage": {"Size": 10240}});
+    let described = |name: &String| {
+        let timeout: u32 = name.rsplit_once('-').unwrap().1.trim_end_matches("sec").parse().unwrap();
+        json!({"FunctionName": name, "MemorySize": 2048, "Timeout": timeout, "EphemeralStorage": {"Size": 10240}})
+    };
     let functions: Vec<_> = shared.deployed.lock().unwrap().iter().map(described).collect();
     axum::Json(json!({"Functions": functions})).into_response()
 }
@@ -247,13 +250,17 @@ impl Render {
         self.shared.clock.now().as_millisecond()
     }
 
+    fn bucket(&self) -> &str {
+        self.asked["bucketName"].as_str().unwrap()
+    }
+
     fn key(&self, name: &str) -> String {
         format!("renders/{}/{name}", self.id)
     }
 
     async fn write(&mut self, changes: Value) {
         self.progress.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
-        self.shared.s3.put(&self.key("progress.json"), self.progress.to_string()).await;
+        self.shared.s3.put_in(self.bucket(), &self.key("progress.json"), self.progress.to_string()).await;
     }
 
     async fn fail(&mut self, name: &str, message: &str) {
@@ -300,7 +307,7 @@ impl Render {
                 halted.wait_for(|halted| !halted).await.unwrap();
             }
             if frame % TOLD == 0 {
-                if self.shared.s3.objects().await.contains(&self.key("cancel.json")) {
+                if self.shared.s3.objects_in(self.bucket()).await.contains(&self.key("cancel.json")) {
                     return self.fail("CancelledError", "renderMedia() got cancelled").await;
                 }
                 let faults = *self.shared.faults.lock().unwrap();
@@ -316,7 +323,7 @@ impl Render {
         }
         while self.shared.faults.lock().unwrap().stuck {
             tokio::time::sleep(FRAME).await;
-            if self.shared.s3.objects().await.contains(&self.key("cancel.json")) {
+            if self.shared.s3.objects_in(self.bucket()).await.contains(&self.key("cancel.json")) {
                 return self.fail("CancelledError", "renderMedia() got cancelled").await;
             }
         }
@@ -326,7 +333,7 @@ impl Render {
     async fn finish(mut self, began: i64) {
         let (name, video) = (self.asked["outName"].as_str().unwrap_or("out.mp4"), self.shared.video.clone());
         let (key, size) = (self.key(name), video.len());
-        self.shared.s3.put(&key, video).await;
+        self.shared.s3.put_in(self.bucket(), &key, video).await;
         let now = self.now();
         let cost = json!({"currency": "USD", "disclaimer": "", "estimatedCost": 0.00123, "estimatedDisplayCost": "$0.001"});
         self.write(json!({

@@ -21,8 +21,12 @@ struct Aws {
 
 impl Aws {
     async fn start() -> Self {
+        Self::with(BUCKET).await
+    }
+
+    async fn with(bucket: &str) -> Self {
         let policy = include_str!("../../../../docs/lambda.md").split_once("```json\n").unwrap().1;
-        let s3 = Arc::new(S3::with(BUCKET, policy.split_once("```").unwrap().0).await);
+        let s3 = Arc::new(S3::with(bucket, policy.split_once("```").unwrap().0).await);
         let function = Function::deployed(&s3).await;
         Self { s3, function }
     }
@@ -274,7 +278,7 @@ async fn what_fails_on_lambda_says_why_and_what_is_cancelled_stops_there() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "it takes a minute or two"]
 async fn the_project_is_deployed_renders_and_is_deleted_again_and_again() {
-    let aws = Aws::start().await;
+    let aws = Aws::with("somebody-elses").await;
     let npm = async |arguments: &[&str]| {
         let mut command = tokio::process::Command::new("npm");
         command.args(["--silent", "run"]).args(arguments).current_dir(project());
@@ -297,7 +301,8 @@ async fn the_project_is_deployed_renders_and_is_deleted_again_and_again() {
     let name = "remotion-render-4-0-527-mem2048mb-disk10240mb-240sec";
     let told = npm(&["deploy"]).await;
     for words in [
-        &format!("account 1, us-east-1: bucket {BUCKET} was there"),
+        "account 1, us-east-1: bucket remotionlambda-useast1-",
+        " is made",
         &format!("function {name} is deployed"),
         "site https://",
         &format!("[[lambda.function]]\nname = \"{name}\"\nregion = \"us-east-1\"\naccount = 1"),
@@ -305,6 +310,8 @@ async fn the_project_is_deployed_renders_and_is_deleted_again_and_again() {
         assert!(told.contains(words), "{words} in\n{told}");
     }
     assert!(aws.function.functions().contains(&name.to_owned()));
+    let buckets = aws.s3.buckets().await;
+    let bucket = buckets.iter().find(|name| name.starts_with("remotionlambda-")).unwrap();
     let told = npm(&["deploy"]).await;
     assert!(
         told.contains(&format!("function {name} was there")) && told.contains("(0 files brought"),
@@ -323,7 +330,7 @@ async fn the_project_is_deployed_renders_and_is_deleted_again_and_again() {
     );
     let told = npm(&["delete"]).await;
     assert!(told.contains("there was no site") && told.contains("there was no function"), "{told}");
-    let left = aws.s3.objects().await;
+    let left = aws.s3.objects_in(bucket).await;
     assert!(!left.iter().any(|key| key.starts_with("sites/")), "{left:?}");
     assert!(left.iter().any(|key| key.ends_with(".mp4")), "renders stay: {left:?}");
 }

@@ -161,8 +161,18 @@ impl S3 {
 
     /// The keys of all objects.
     pub(crate) async fn objects(&self) -> Vec<String> {
-        let listed = self.as_root("s3", Method::GET, &format!("/{}?list-type=2", self.bucket), "").await;
+        self.objects_in(&self.bucket).await
+    }
+
+    pub(crate) async fn objects_in(&self, bucket: &str) -> Vec<String> {
+        let listed = self.as_root("s3", Method::GET, &format!("/{bucket}?list-type=2"), "").await;
         listed.split("<Key>").skip(1).map(|key| key.split_once('<').unwrap().0.to_owned()).collect()
+    }
+
+    /// The names of all buckets.
+    pub(crate) async fn buckets(&self) -> Vec<String> {
+        let listed = self.as_root("s3", Method::GET, "/", "").await;
+        listed.split("<Name>").skip(1).map(|name| name.split_once('<').unwrap().0.to_owned()).collect()
     }
 
     /// Uploads that were begun and neither completed nor given up.
@@ -176,7 +186,11 @@ impl S3 {
     }
 
     pub(crate) async fn put(&self, key: &str, body: impl Into<reqwest::Body>) {
-        self.as_root("s3", Method::PUT, &format!("/{}/{key}", self.bucket), body).await;
+        self.put_in(&self.bucket, key, body).await;
+    }
+
+    pub(crate) async fn put_in(&self, bucket: &str, key: &str, body: impl Into<reqwest::Body>) {
+        self.as_root("s3", Method::PUT, &format!("/{bucket}/{key}"), body).await;
     }
 }
 
