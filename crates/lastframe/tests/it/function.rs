@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path as Name, State};
+use axum::extract::{DefaultBodyLimit, Path as Name, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -17,7 +17,7 @@ use lastframe_core::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::s3::S3;
 use crate::server::ffmpeg;
@@ -90,6 +90,8 @@ impl Function {
             .fallback(async || axum::Json(json!({})))
             .route("/2016-08-19/account-settings", get(settings))
             .route("/2016-08-19/account-settings/", get(settings))
+            // A function comes as a file of some megabytes.
+            .layer(DefaultBodyLimit::disable())
             .with_state(Arc::clone(&shared));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -225,11 +227,16 @@ async fn start(shared: &Arc<Shared>, asked: Value) -> Response {
         starts.push(asked.clone());
         format!("abcdefgh{:02}", starts.len())
     });
-    let render = Render { shared: Arc::clone(shared), id: id.clone(), asked, progress: Value::Null };
-    // It goes on whether or not anybody hears the answer.
-    let launched = tokio::spawn(render.launch());
+    let mut render = Render { shared: Arc::clone(shared), id: id.clone(), asked, progress: Value::Null };
+    // It is written before the answer, and goes on whether or not anybody hears that: whoever asked may be dead by now.
+    let (opened, opening) = oneshot::channel();
+    drop(tokio::spawn(async move {
+        let began = render.open().await;
+        opened.send(()).ok();
+        render.launch(began).await;
+    }));
+    opening.await.unwrap();
     let mut held = shared.held.subscribe();
-    drop(launched);
     held.wait_for(|held| !held).await.unwrap();
     if take(&mut shared.faults.lock().unwrap().lost) {
         // What a load balancer between here and there says when the connection broke.
@@ -272,7 +279,8 @@ impl Render {
         self.write(json!({"errors": [error], "fatalErrorTimestamp": now})).await;
     }
 
-    async fn launch(mut self) {
+    /// Writes that there is a render, of which nothing is known yet.
+    async fn open(&mut self) -> i64 {
         let now = self.now();
         self.progress = json!({
             "cancellationEnabled": self.asked["enableCancellation"], "chunks": [], "framesRendered": 0, "framesEncoded": 0,
@@ -282,6 +290,10 @@ impl Render {
             "serveUrlOpened": null, "compositionValidated": null, "receivedArtifact": [],
         });
         self.write(json!({})).await;
+        now
+    }
+
+    async fn launch(mut self, now: i64) {
         // What a function does takes its time; nobody but the clock says when it is done.
         tokio::time::sleep(OPENING).await;
         let metadata = json!({
