@@ -299,7 +299,9 @@ impl Checked {
             }
             wrong.extend(request.check_supported(&can, now));
             wrong.extend(standing.bound(request, api.config.timeout));
-            wrong.extend(mail(api, request));
+            wrong.extend(
+                request.notify.as_ref().and_then(|notify| check_mail(api, "/notify/email", &notify.email)),
+            );
             wrong.extend(check_retried(api, caller, request).await?);
             errors.extend(wrong.into_iter().map(|error| error.below(&place(index))));
         }
@@ -388,11 +390,10 @@ impl Checked {
     }
 }
 
-/// Who asks for a mail must not wait for it in vain.
-fn mail(api: &Api, request: &RenderRequest) -> Option<FieldError> {
-    let asks = request.notify.as_ref().is_some_and(|notify| !notify.email.is_empty());
+/// Who asks for mail must not wait for it in vain.
+pub(super) fn check_mail(api: &Api, pointer: &str, addresses: &[String]) -> Option<FieldError> {
     let detail = "cannot be honoured: this server sends no mail: set [email] in its configuration";
-    (asks && api.config.email.is_none()).then(|| FieldError::new("/notify/email", detail))
+    (!addresses.is_empty() && api.config.email.is_none()).then(|| FieldError::new(pointer, detail))
 }
 
 /// What it says of the browser's surroundings, which may undo what others count on.

@@ -10,6 +10,10 @@ use serde_json::{Value, json};
 
 use crate::server::{Server, client, run};
 
+/// A server that sends mail, or would if anybody listened there.
+const MAIL: &str =
+    "[email]\nhost = \"127.0.0.1\"\nport = 9\ntls = \"none\"\nfrom = \"renders@example.com\"\n";
+
 async fn send(server: &Server, method: Method, path: &str, body: Option<&Value>) -> (u16, Value) {
     let request = server.request(method, path);
     let answer = match body {
@@ -25,7 +29,7 @@ async fn told(answer: Response) -> (u16, Value) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn defaults_are_checked_when_they_are_set_and_shown_to_an_admin_alone() {
-    let server = Server::without_site("").await;
+    let server = Server::without_site(MAIL).await;
     let path = "/v1/tenants/acme/notices";
     let nothing = json!({"email": [], "secrets": []});
     assert_eq!(send(&server, Method::GET, path, None).await, (200, nothing.clone()));
@@ -93,7 +97,7 @@ async fn a_secret_is_told_once_and_another_takes_over_from_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_line_sets_shows_and_rotates() {
-    let server = Server::without_site("").await;
+    let server = Server::without_site(MAIL).await;
     let url = "https://example.com/done";
     let set = ["tenant", "notices", "acme", "--webhook-url", url, "--email", "a@b.co", "--email", "c@d.co"];
     let (exit, told, why) = run(&server, &set);
@@ -116,7 +120,7 @@ async fn the_command_line_sets_shows_and_rotates() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_render_that_says_nothing_itself_owes_what_its_tenant_tells_by_default() {
-    let mut server = Server::configured("[encryption]\nenabled = false\n").await;
+    let mut server = Server::configured(&format!("[encryption]\nenabled = false\n{MAIL}")).await;
     server.post("/v1/queue/pause", &Value::Null).await;
     let path = "/v1/tenants/default/notices";
     let defaults = json!({"webhookUrl": "http://127.0.0.1:9/default", "email": ["anna@example.com"]});
