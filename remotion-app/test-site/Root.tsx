@@ -33,9 +33,9 @@ const Slow = ({ msPerFrame }: { msPerFrame: number; frames: number }) => {
   return <Card text={`slow ${frame}`} />;
 };
 
-const Throws = () => {
+const Throws = ({ message }: { message: string }) => {
   const frame = useCurrentFrame();
-  if (frame === 3) throw new Error("boom at frame 3");
+  if (frame === 3) throw new Error(message);
   return <Card text={`throws ${frame}`} />;
 };
 
@@ -119,7 +119,7 @@ export const Root = () => (
     />
 
     {/* throws: the component throws at frame 3 */}
-    <Composition id="throws" component={Throws} {...shape} />
+    <Composition id="throws" component={Throws} {...shape} defaultProps={{ message: "boom at frame 3" }} />
 
     {/* metadata-throws: fails before the first frame, as a composition does that checks its props */}
     <Composition

@@ -507,7 +507,13 @@ pub trait Outputs: std::fmt::Debug + Send + Sync {
     /// A URL where anybody can fetch it for so long, to be told this `disposition`; none where only the server can.
     async fn link(&self, output: &Output, disposition: &str, valid: Duration) -> io::Result<Option<String>>;
 
-    /// Removes what `key` holds, if anything.
+    /// Takes a picture of the output of `key`: a small JPEG, which is no output of its own and goes with it.
+    async fn put_poster(&self, key: &str, file: &Path) -> io::Result<()>;
+
+    /// The picture of the output of `key`; none where it has none.
+    async fn poster(&self, key: &str) -> io::Result<Option<Bytes>>;
+
+    /// Removes what `key` holds, if anything, and its poster.
     async fn delete(&self, key: &str) -> io::Result<()>;
 }
 
@@ -539,6 +545,8 @@ pub enum RunEvent {
     Finished {
         /// The file; whoever takes it removes it.
         file: PathBuf,
+        /// A frame of it as a small JPEG, where there is one; not verified, as it is no part of what was asked for.
+        poster: Option<PathBuf>,
         /// What it is.
         output: Output,
     },

@@ -26,7 +26,8 @@ use crate::links::Links;
 use crate::listener;
 use crate::live::Live;
 use crate::metrics::Metrics;
-use crate::notify::{Couriers, Notifier, Stop, WebhookCourier};
+use crate::notify::email::{Mailer, Sender};
+use crate::notify::{Courier, Couriers, Notifier, Stop, WebhookCourier};
 use crate::outputs::Places;
 use crate::rate::Rates;
 use crate::retention::Retention;
@@ -139,9 +140,19 @@ impl App {
             bucket,
             Arc::clone(&clock),
         )?;
+        let email = match &config.email {
+            Some(settings) => {
+                let sender = Sender::open(settings, &public_url, Arc::clone(&clock));
+                let sender = sender.context("cannot make ready to send mail")?;
+                let outputs = Arc::clone(&outputs) as Arc<dyn ports::Outputs>;
+                let mailer = Mailer { sender, outputs, links: links.clone(), link_life: config.links.usual };
+                Some(Arc::new(mailer) as Arc<dyn Courier>)
+            }
+            None => None,
+        };
         let notifier = Notifier {
             outbox: Arc::clone(&store) as Arc<dyn Outbox>,
-            couriers: Arc::new(Couriers { webhook: Arc::new(webhook), email: None }),
+            couriers: Arc::new(Couriers { webhook: Arc::new(webhook), email }),
             clock: Arc::clone(&clock),
             observer: Arc::clone(&metrics) as Arc<dyn Observer>,
         };

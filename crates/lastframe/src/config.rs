@@ -3,6 +3,7 @@
 //! The file is `lastframe.toml` in the data folder, or what `--config` names. Unknown keys are refused: a misspelt
 //! limit must not be silently no limit.
 
+mod email;
 mod identity;
 mod notices;
 mod storage;
@@ -22,6 +23,8 @@ use lastframe_worker::local::Sandbox;
 use serde::Deserialize;
 use url::Url;
 
+use self::email::EmailSection;
+pub use self::email::{Email, MailLogin, MailTls, Password};
 use self::identity::{IdentitySection, IssuerSection};
 use self::notices::WebhookSection;
 pub use self::notices::Webhooks;
@@ -91,6 +94,7 @@ struct File {
     encryption: EncryptionSection,
     storage: StorageSection,
     links: LinksSection,
+    email: EmailSection,
     webhook: WebhookSection,
 }
 
@@ -300,6 +304,8 @@ pub struct Config {
     pub storage: Storage,
     /// How long links to outputs are good.
     pub links: LinkLives,
+    /// How mail is sent; none is when absent.
+    pub email: Option<Email>,
     /// Where webhooks may go.
     pub webhooks: Webhooks,
     /// The site that `/enqueue` renders when a body names none.
@@ -396,6 +402,7 @@ impl Config {
             encryption: file.encryption.settings(&data),
             storage: file.storage.read()?,
             links: file.links.read()?,
+            email: file.email.read()?,
             webhooks: file.webhook.complete(flags.webhook_allow_private),
             enqueue_site: file.enqueue.site.unwrap_or_else(|| "remotion-app".into()),
             enqueue_composition: file.enqueue.composition.unwrap_or_else(|| "main".into()),

@@ -22,7 +22,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// How a run came to its end by itself.
 enum Ended {
-    Finished { file: PathBuf, output: Output },
+    Finished { file: PathBuf, poster: Option<PathBuf>, output: Output },
     Failed(Failure),
     Throttled { until: jiff::Timestamp },
 }
@@ -57,13 +57,13 @@ pub(crate) async fn attempt(worker: &Worker, lease: Lease, hand_back: &Cancellat
         Err(interrupt) => return interrupted(worker, &lease, run, interrupt, timeout).await,
     };
     match ended {
-        Ended::Finished { file, mut output } => {
+        Ended::Finished { file, poster, mut output } => {
             worker.observer.rendered(lease.render.kind, started.elapsed(), output.frame_count);
             vitals.send_modify(|vitals| vitals.progress = vitals.progress.in_phase(Phase::Uploading));
             output.key = worker.outputs.key(&output_name(&lease, &file));
             output.deletion = lease.request.delete_after.map(|after| Deletion::AfterDays(after.days()));
             let key = output.key.clone();
-            match heartbeat.during(&watched, store(worker, &lease, output, &file)).await {
+            match heartbeat.during(&watched, store(worker, &lease, output, &file, poster.as_deref())).await {
                 Ok(Ok(output)) => {
                     // The file is taken; what made it is free for the next render before this one counts as done.
                     run.stop(Stop::Detach).await;
@@ -116,7 +116,7 @@ async fn follow(run: &mut dyn Run, vitals: &watch::Sender<Vitals>) -> Ended {
             RunEvent::Checkpoint(checkpoint) => {
                 vitals.send_modify(|vitals| vitals.checkpoint = Some(checkpoint));
             }
-            RunEvent::Finished { file, output } => return Ended::Finished { file, output },
+            RunEvent::Finished { file, poster, output } => return Ended::Finished { file, poster, output },
             RunEvent::Failed(failure) => return Ended::Failed(failure),
             RunEvent::Throttled { until } => return Ended::Throttled { until },
         }
@@ -131,14 +131,20 @@ fn output_name(lease: &Lease, file: &Path) -> String {
 
 /// Puts the file among the outputs, and gives what is known of it. It is finished: a storage that is away for a while must
 /// not cost the frames.
-async fn store(worker: &Worker, lease: &Lease, mut output: Output, file: &Path) -> io::Result<Output> {
+async fn store(
+    worker: &Worker,
+    lease: &Lease,
+    mut output: Output,
+    file: &Path,
+    poster: Option<&Path>,
+) -> io::Result<Output> {
     output.sha256 = sha256(file.to_owned()).await?;
     let disposition = disposition(&lease.request, &output.key, false);
     let give_up = Instant::now() + worker.options.patience;
     let mut wait = FIRST_WAIT;
     loop {
         match worker.outputs.put(&output, &disposition, file).await {
-            Ok(()) => return Ok(output),
+            Ok(()) => break,
             Err(error) if passes(&error) && Instant::now() + wait < give_up => {
                 tracing::warn!(error = error_chain(&error), "cannot store the output; trying again");
                 tokio::time::sleep(wait).await;
@@ -147,6 +153,13 @@ async fn store(worker: &Worker, lease: &Lease, mut output: Output, file: &Path) 
             Err(error) => return Err(error),
         }
     }
+    // The video is there: for want of its picture nobody renders it again.
+    if let Some(poster) = poster
+        && let Err(error) = worker.outputs.put_poster(&output.key, poster).await
+    {
+        tracing::warn!(%error, "cannot store the poster of an output");
+    }
+    Ok(output)
 }
 
 /// Whether a fault of the storage may pass by itself.

@@ -93,6 +93,10 @@ pub(crate) enum ApiError {
     Unsupported(String),
     #[error("the output is not there: the render is {0}")]
     NoOutput(lastframe_core::Status),
+    #[error(
+        "there is no poster of this output: a sound or a PDF has none, nor has what no picture could be made of"
+    )]
+    NoPoster,
     #[error("this Idempotency-Key was used for another request")]
     KeyReused,
     #[error("{0}")]
@@ -145,6 +149,7 @@ impl ApiError {
             Self::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
             Self::Unsupported(_) => (StatusCode::NOT_IMPLEMENTED, "unsupported"),
             Self::NoOutput(_) => (StatusCode::CONFLICT, "no_output"),
+            Self::NoPoster => (StatusCode::NOT_FOUND, "no_poster"),
             Self::KeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused"),
             Self::LimitReached(_) => (StatusCode::TOO_MANY_REQUESTS, "limit_reached"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),

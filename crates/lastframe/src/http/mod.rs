@@ -157,6 +157,7 @@ pub(crate) fn router(api: Api) -> Router {
         .routes(routes!(events::events))
         .routes(routes!(events::tenant_events))
         .routes(routes!(output::output))
+        .routes(routes!(output::poster))
         .routes(routes!(output::log))
         .routes(routes!(links::make))
         .routes(routes!(links::follow))

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use lastframe_core::disposition::{disposition, saved_as};
 use lastframe_core::{Output, Render, Scope};
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 
 use super::range::{self, Answer, Part};
 use super::renders::owned;
@@ -160,6 +161,46 @@ fn described(output: &Output) -> HeaderMap {
         }
     }
     headers
+}
+
+/// Fetch the poster
+///
+/// A frame of the output as a small JPEG, at most 640 pixels wide: the one in the middle of a video. It goes with the
+/// output. A sound and a PDF have none.
+#[utoipa::path(
+    get, path = "/v1/renders/{id}/poster", tag = "renders", security(("token" = [])),
+    params(("id" = String, Path, description = "The render's id")),
+    responses(
+        (status = 200, description = "The picture", body = Vec<u8>, content_type = "image/jpeg"),
+        (status = 304, description = "It has not changed"),
+        ApiError,
+    )
+)]
+pub(super) async fn poster(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    caller.need(Scope::RendersRead)?;
+    let render = owned(&api, &caller, &id).await?;
+    let output = render.output.as_ref().ok_or(ApiError::NoOutput(render.status))?;
+    if output.deleted_at().is_some() {
+        return Err(ApiError::OutputGone);
+    }
+    let poster = api.outputs.poster(&output.key).await?.ok_or(ApiError::NoPoster)?;
+    let tag =
+        HeaderValue::try_from(format!("\"{:x}\"", Sha256::digest(&poster))).map_err(anyhow::Error::new)?;
+    let is_known = range::answer(&headers, Some(&tag), 0) == Answer::Unchanged;
+    let described = [
+        (header::ETAG, tag),
+        (header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache")),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    ];
+    if is_known {
+        return Ok((StatusCode::NOT_MODIFIED, described).into_response());
+    }
+    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("image/jpeg"))], described, poster).into_response())
 }
 
 /// Which log.

@@ -276,6 +276,7 @@ impl Checked {
             let mut wrong = check(request, &found[&request.serve_url], kind);
             wrong.extend(request.check_supported(&can, now));
             wrong.extend(standing.bound(request, api.config.timeout));
+            wrong.extend(mail(api, request));
             wrong.extend(check_retried(api, caller, request).await?);
             errors.extend(wrong.into_iter().map(|error| error.below(&place(index))));
         }
@@ -359,6 +360,13 @@ impl Checked {
             ApiError::Internal(anyhow::anyhow!("a request that was checked has no composition"))
         })
     }
+}
+
+/// Who asks for a mail must not wait for it in vain.
+fn mail(api: &Api, request: &RenderRequest) -> Option<FieldError> {
+    let asks = request.notify.as_ref().is_some_and(|notify| !notify.email.is_empty());
+    let detail = "cannot be honoured: this server sends no mail: set [email] in its configuration";
+    (asks && api.config.email.is_none()).then(|| FieldError::new("/notify/email", detail))
 }
 
 /// What it says of the browser's surroundings, which may undo what others count on.

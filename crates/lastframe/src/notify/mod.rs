@@ -3,6 +3,7 @@
 //! What is owed lies in the [`Outbox`]; this takes what is due, hands it to the [`Courier`] of its channel, and writes down how
 //! it went. A delivery that was taken and never settled is taken again: everything is told at least once.
 
+pub(crate) mod email;
 mod endpoints;
 mod name;
 mod webhook;

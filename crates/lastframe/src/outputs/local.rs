@@ -4,6 +4,7 @@ use std::io::{self, SeekFrom};
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
+use axum::body::Bytes;
 use futures_util::TryStreamExt as _;
 use lastframe_core::ports::{OutputBytes, Queue};
 use lastframe_core::{Output, RenderId};
@@ -16,7 +17,7 @@ use super::sweep::leftovers;
 /// Bytes that are read at once.
 const CHUNK: usize = 64 << 10;
 
-/// A folder of finished files: `{render}/{attempt}.{extension}`.
+/// A folder of finished files, `{render}/{attempt}.{extension}`, and of posters, `{render}/{attempt}.poster.jpg`.
 #[derive(Clone, Debug)]
 pub(super) struct Folder {
     path: PathBuf,
@@ -60,6 +61,14 @@ impl Folder {
         file.seek(SeekFrom::Start(range.start)).await?;
         let part = file.take(range.end.saturating_sub(range.start));
         Ok(Some(Box::pin(ReaderStream::with_capacity(part, CHUNK).into_stream())))
+    }
+
+    /// The bytes of something small.
+    pub(super) async fn whole(&self, key: &str) -> io::Result<Option<Bytes>> {
+        match tokio::fs::read(self.path(key)?).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            bytes => bytes.map(|bytes| Some(bytes.into())),
+        }
     }
 
     pub(super) async fn delete(&self, key: &str) -> io::Result<()> {

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use axum::body::Bytes;
 use lastframe_core::Output;
 use lastframe_core::ports::{OutputBytes, Outputs, Queue};
 
@@ -21,6 +22,18 @@ use self::local::Folder;
 use self::object::Buckets;
 pub(crate) use self::object::Unfit;
 use crate::config::Storage;
+
+/// What a poster's name ends with.
+const POSTER: &str = ".poster.jpg";
+
+/// Where the poster of an output lies: in the folder, wherever the output is.
+fn poster_of(key: &str) -> io::Result<String> {
+    let mut parts = key.rsplit('/');
+    let name = parts.next().and_then(|file| file.split_once('.')).zip(parts.next());
+    let ((attempt, _), render) =
+        name.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a key of an output"))?;
+    Ok(format!("{render}/{attempt}{POSTER}"))
+}
 
 /// All places where outputs may lie. New ones go to the one that is configured; the others are read from and deleted in.
 #[derive(Debug)]
@@ -83,7 +96,53 @@ impl Outputs for Places {
         if is_url(&output.key) { self.buckets.link(output, disposition, valid).await } else { Ok(None) }
     }
 
+    async fn put_poster(&self, key: &str, file: &Path) -> io::Result<()> {
+        self.folder.put(&poster_of(key)?, file).await
+    }
+
+    async fn poster(&self, key: &str) -> io::Result<Option<Bytes>> {
+        self.folder.whole(&poster_of(key)?).await
+    }
+
     async fn delete(&self, key: &str) -> io::Result<()> {
-        if is_url(key) { self.buckets.delete(key).await } else { self.folder.delete(key).await }
+        if is_url(key) {
+            self.buckets.delete(key).await?;
+        } else {
+            self.folder.delete(key).await?;
+        }
+        match poster_of(key) {
+            Ok(poster) => self.folder.delete(&poster).await,
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_poster_lies_beside_its_output_and_goes_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let places = Places::open(folder.path().join("outputs"), &Storage::default()).unwrap();
+        let file = |name: &str| {
+            let file = folder.path().join(name);
+            std::fs::write(&file, name).unwrap();
+            file
+        };
+        let output = Output { key: "render/2.mp4".into(), ..Output::default() };
+        places.put(&output, "", &file("video")).await.unwrap();
+        assert_eq!(places.poster(&output.key).await.unwrap(), None);
+        places.put_poster(&output.key, &file("poster")).await.unwrap();
+        assert_eq!(places.poster(&output.key).await.unwrap().unwrap(), "poster");
+        assert!(folder.path().join("outputs/render/2.poster.jpg").exists());
+        places.delete(&output.key).await.unwrap();
+        assert!(!folder.path().join("outputs/render").exists());
+    }
+
+    #[test]
+    fn the_poster_of_an_output_in_a_bucket_is_on_this_machine() {
+        assert_eq!(poster_of("s3://bucket/prefix/render/2.mp4").unwrap(), "render/2.poster.jpg");
+        poster_of("2.mp4").unwrap_err();
     }
 }

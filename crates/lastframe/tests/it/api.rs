@@ -288,6 +288,7 @@ async fn the_description_of_the_api_names_every_route() {
         "/metrics",
         "/v1/renders/{id}/log",
         "/v1/renders/{id}/output",
+        "/v1/renders/{id}/poster",
         "/v1/renders/{id}/links",
         "/o/{id}",
         "/v1/deliveries",

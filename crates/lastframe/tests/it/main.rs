@@ -11,6 +11,7 @@ mod database;
 mod demo;
 mod docs;
 mod doctor;
+mod email;
 mod encryption;
 mod events;
 mod faults;

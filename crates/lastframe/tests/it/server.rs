@@ -240,11 +240,12 @@ impl Server {
         answer.bytes().await.unwrap().to_vec()
     }
 
-    /// The files among the outputs, of finished and unfinished attempts alike.
+    /// The files among the outputs, of finished and unfinished attempts alike; not their posters.
     pub(crate) fn output_files(&self) -> Vec<PathBuf> {
         let mut files = Vec::new();
         for render in std::fs::read_dir(self.data.path().join("outputs")).unwrap() {
             files.extend(std::fs::read_dir(render.unwrap().path()).unwrap().map(|file| file.unwrap().path()));
+            files.retain(|file| !file.to_string_lossy().ends_with(".poster.jpg"));
         }
         files
     }

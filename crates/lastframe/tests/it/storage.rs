@@ -57,6 +57,7 @@ async fn an_output_in_a_bucket_is_fetched_through_the_server_like_one_on_its_dis
     assert_one_whole(&server, &s3, &id).await;
     let whole = server.output(&id).await;
     assert_eq!(&whole[4..8], b"ftyp");
+    assert_eq!(server.get(&format!("/v1/renders/{id}/poster")).await.status(), 200, "the picture stays here");
 
     let path = format!("/v1/renders/{id}/output");
     let asked = async |method: Method, name: &'static str, value: &str| {

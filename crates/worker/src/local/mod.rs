@@ -38,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use self::pool::Pool;
+use self::scratch::Scratch;
 use self::sidecar::{Command, Event, Sidecar, SidecarError, Site};
 use crate::logs::{AttemptLog, Logs};
 
@@ -52,6 +53,13 @@ const SCRIPT: &str = "sidecar.mjs";
 const BROWSER: &str = "browser.sh";
 /// How often the memory of a sidecar is looked at.
 const WATCH: Duration = Duration::from_millis(500);
+
+/// What the sidecar calls the picture of its file.
+const POSTER: &str = "poster.jpg";
+/// Bytes.
+const LARGEST_POSTER: u64 = 512 << 10;
+/// Pixels.
+const WIDEST_POSTER: usize = 640;
 
 /// A sidecar whose main loop says nothing for so long is hung or stopped.
 const SILENCE: Duration = Duration::from_secs(20);
@@ -303,9 +311,9 @@ async fn run(renderer: LocalRenderer, job: Job, events: mpsc::Sender<RunEvent>, 
         log.line("sidecar", &line);
     }
     let event = match rendered {
-        Ok((file, output)) => {
+        Ok((file, poster, output)) => {
             log.line("worker", "finished and verified");
-            RunEvent::Finished { file, output }
+            RunEvent::Finished { file, poster, output }
         }
         Err(failure) => {
             log.line("worker", &format!("failed: {failure}"));
@@ -365,7 +373,7 @@ async fn render(
     events: &mpsc::Sender<RunEvent>,
     log: &mut AttemptLog,
     http: &reqwest::Client,
-) -> Result<(PathBuf, Output), Failure> {
+) -> Result<(PathBuf, Option<PathBuf>, Output), Failure> {
     let id = format!("{}-{}", job.render, job.attempt);
     let temporary = sidecar.scratch().own().join(&id);
     let name = format!("output.{}", job.request.extension(job.kind));
@@ -407,7 +415,7 @@ async fn render(
                 drop(events.send(RunEvent::Progress(last)).await);
             }
             Event::Log { level, text } => log.line(&level, &text),
-            Event::Finished { mut probe } => {
+            Event::Finished { mut probe, poster: drawn } => {
                 let expected =
                     expected.ok_or_else(|| Failure::new("internal", "finished before it started", true))?;
                 let (file, size_in_bytes) = sidecar.scratch().take(&id, &name).map_err(|error| {
@@ -417,7 +425,8 @@ async fn render(
                     probe.streams = picture(&file);
                 }
                 let output = verify::verify(&job.request, job.kind, &expected, &probe, size_in_bytes)?;
-                return Ok((file, output));
+                let poster = if drawn { poster(sidecar.scratch(), &id) } else { None };
+                return Ok((file, poster, output));
             }
             Event::Failed { error } => return Err(error),
             Event::Ready { .. } | Event::Alive { .. } | Event::Compositions { .. } => {}
@@ -435,6 +444,24 @@ fn picture(file: &Path) -> Vec<verify::Stream> {
         ..verify::Stream::default()
     };
     imagesize::size(file).map(stream).into_iter().collect()
+}
+
+/// The picture that the sidecar has drawn of its file, if it is one: what lies there may be anything. A render does not fail
+/// for want of it.
+fn poster(scratch: &Scratch, id: &str) -> Option<PathBuf> {
+    let (file, size) = match scratch.take(id, POSTER) {
+        Ok(taken) => taken,
+        Err(error) => {
+            tracing::warn!(%error, "cannot take a poster");
+            return None;
+        }
+    };
+    let is_jpeg = std::fs::read(&file).is_ok_and(|bytes| {
+        size <= LARGEST_POSTER
+            && imagesize::image_type(&bytes).is_ok_and(|kind| kind == imagesize::ImageType::Jpeg)
+            && imagesize::blob_size(&bytes).is_ok_and(|size| size.width <= WIDEST_POSTER)
+    });
+    is_jpeg.then_some(file)
 }
 
 /// What the sidecar says next, or why it will say nothing more.

@@ -280,11 +280,8 @@ async function render({ id, kind, serveUrl, outputLocation, temporary, concurren
     cancel(); // else Remotion would go on behind our back after the browser is gone
     throw error;
   }
-  return {
-    type: 'finished',
-    id,
-    probe: await probe(outputLocation),
-  };
+  const probed = await probe(outputLocation);
+  return { type: 'finished', id, probe: probed, poster: await poster(outputLocation, temporary, probed) };
 }
 
 async function renderMedia({ id, composition, outputLocation, concurrency, options, shared }) {
@@ -380,6 +377,36 @@ async function probe(file) {
     return JSON.parse(stdout);
   } catch (error) {
     return { error: shortened(error.message) };
+  }
+}
+
+/** The longest that a poster may take, in milliseconds: a render does not wait for a picture of itself. */
+const POSTER_PATIENCE = 5000;
+
+/** Draws the frame in the middle, at most 640 pixels wide, beside the file. Says whether there is one now. */
+async function poster(file, folder, { streams = [], format = {} }) {
+  const video = streams.find(({ codec_type }) => codec_type === 'video');
+  if (!video) return false;
+  const middle = video.nb_read_packets > 1 ? Number(video.duration ?? format.duration) / 2 : 0;
+  const drawn = path.join(folder, 'poster.jpg');
+  try {
+    await RenderInternals.callFf({
+      bin: 'ffmpeg',
+      args: [
+        '-v', 'error', '-nostdin', '-y', '-threads', '1', '-protocol_whitelist', 'file',
+        ...(middle > 0 ? ['-ss', middle.toFixed(3)] : []), '-i', file,
+        '-map', '0:v:0', '-frames:v', '1', '-vf', "scale=w='min(640,iw)':h=-2,format=yuvj420p",
+        '-q:v', '4', '-f', 'image2', '-update', '1', drawn,
+      ],
+      indent: false,
+      logLevel: 'error',
+      binariesDirectory: null,
+      options: { timeout: POSTER_PATIENCE, killSignal: 'SIGKILL' },
+    });
+    return fs.existsSync(drawn);
+  } catch (error) {
+    log('verbose', `no poster: ${shortened(error.message)}`);
+    return false;
   }
 }
 

@@ -94,6 +94,9 @@ pub(super) enum Event {
     },
     Finished {
         probe: Box<Probe>,
+        /// Whether there is a picture of it, beside it.
+        #[serde(default)]
+        poster: bool,
     },
     Failed {
         error: Failure,

@@ -4,6 +4,7 @@
 //! runs the browser, not only finds it.
 
 mod folder;
+mod mail;
 mod programs;
 mod server;
 mod system;
@@ -21,9 +22,11 @@ Examples:
   lastframe doctor
   lastframe doctor --json | jq '.findings[] | select(.state != \"ok\")'
   sudo -u lastframe lastframe doctor        the service of an installed package
+  lastframe doctor --mail-to ann@example.com    the mail settings, with a mail to see them work
   lastframe doctor --server https://renders.example.com --token TOKEN
 
-Its exit code is 1 when something fails; a warning is none. It needs no server, and changes nothing.";
+Its exit code is 1 when something fails; a warning is none. It needs no server, and changes nothing. Without --mail-to
+it goes as far as the mail server's password and sends nothing.";
 
 /// Looks at everything that rendering needs, and says how to mend what is missing.
 #[derive(Args, Debug)]
@@ -31,6 +34,9 @@ pub(super) struct Doctor {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Send a mail there, as the server would
+    #[arg(long, value_name = "ADDRESS")]
+    mail_to: Option<String>,
     #[command(flatten)]
     server: Server,
 }
@@ -101,6 +107,7 @@ impl Doctor {
         findings.push(programs::browser(browser.as_deref()).await);
         findings.extend(programs::fonts().await);
         findings.extend(folder::look(&data));
+        findings.push(mail::look(config.as_ref(), self.mail_to.as_deref()).await);
         findings.extend(server::look(&self.server, &data, config.as_ref()).await);
         let fails = findings.iter().filter(|finding| finding.state == State::Fail).count();
         let warns = findings.iter().filter(|finding| finding.state == State::Warn).count();
