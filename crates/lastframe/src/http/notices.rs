@@ -12,7 +12,7 @@ use lastframe_core::request::check_name;
 use lastframe_core::{Scope, TenantId};
 use serde::{Deserialize, Serialize};
 
-use super::{Api, ApiError, Body, Path};
+use super::{Api, ApiError, Body, Path, submit};
 use crate::identity::Caller;
 
 /// What a tenant has set.
@@ -92,6 +92,7 @@ pub(super) async fn put(
     let defaults: NoticeDefaults = body.fields()?.into_typed()?;
     let mut errors: Vec<_> = check_name("/tenant", &name).into_iter().collect();
     errors.extend(defaults.check());
+    errors.extend(submit::in_vain(&api, "/email", &defaults.email));
     if !errors.is_empty() {
         return Err(ApiError::Invalid(errors));
     }

@@ -362,11 +362,14 @@ impl Checked {
     }
 }
 
-/// Who asks for a mail must not wait for it in vain.
 fn mail(api: &Api, request: &RenderRequest) -> Option<FieldError> {
-    let asks = request.notify.as_ref().is_some_and(|notify| !notify.email.is_empty());
+    request.notify.as_ref().and_then(|notify| in_vain(api, "/notify/email", &notify.email))
+}
+
+/// Who asks for a mail must not wait for it in vain.
+pub(super) fn in_vain(api: &Api, pointer: &str, addresses: &[String]) -> Option<FieldError> {
     let detail = "cannot be honoured: this server sends no mail: set [email] in its configuration";
-    (asks && api.config.email.is_none()).then(|| FieldError::new("/notify/email", detail))
+    (!addresses.is_empty() && api.config.email.is_none()).then(|| FieldError::new(pointer, detail))
 }
 
 /// What it says of the browser's surroundings, which may undo what others count on.
