@@ -12,7 +12,7 @@ use lastframe_core::request::check_name;
 use lastframe_core::{Scope, TenantId};
 use serde::{Deserialize, Serialize};
 
-use super::{Api, ApiError, Body, Path};
+use super::{Api, ApiError, Body, Path, submit};
 use crate::identity::Caller;
 
 /// What a tenant has set.

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
+use hmac::{Hmac, Mac as _};
 use lastframe::app::App;
 use lastframe::config::Flags;
 use lastframe_core::{Clock as _, ManualClock, SystemClock};
 use reqwest::Method;
 use serde_json::{Value, json};
+use sha2::Sha512;
 use tokio::net::TcpListener;
 use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -392,4 +394,36 @@ async fn what_is_not_public_is_not_reached_unless_it_is_allowed() {
     let server = Server::started_by(command, data).await;
     receiver.hears().await;
     api(&server).delivered(&id).await;
+}
+
+/// As Remotion signs: the body is what JavaScript writes for what it says.
+fn signed_by(secret: &Value, body: &Value) -> String {
+    let mut mac = Hmac::<Sha512>::new_from_slice(secret.as_str().unwrap().as_bytes()).unwrap();
+    mac.update(body.to_string().as_bytes());
+    let bytes = mac.finalize().into_bytes();
+    format!("sha512={}", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_secrets_of_a_tenant_sign_what_goes_to_its_default_and_the_older_one_signs_as_remotion_does() {
+    let server = Server::configured(CONFIG).await;
+    let api = api(&server);
+    let mut receiver = Receiver::answering(&[]).await;
+    let set = json!({"webhookUrl": receiver.url});
+    assert_eq!(api.send(Method::PUT, "/v1/tenants/default/notices", Some(&set)).await.0, 200);
+    let secrets = "/v1/tenants/default/webhook-secrets";
+    let first = api.send(Method::POST, secrets, None).await.1;
+    let second = api.send(Method::POST, secrets, None).await.1;
+    let body = json!({"serveUrl": "test", "composition": "tiny", "queue": {"runAt": LATER}});
+    for (signatures, signing) in [(2, &first), (1, &second)] {
+        let id = api.send(Method::POST, "/v1/renders", Some(&body)).await.1["renderId"].clone();
+        let id = id.as_str().unwrap();
+        assert_eq!(api.send(Method::POST, &format!("/v1/renders/{id}/cancel"), None).await.0, 202);
+        let heard = tokio::time::timeout(PATIENCE, receiver.heard.recv()).await.unwrap().unwrap();
+        let header = |name: &str| heard.0[name].to_str().unwrap();
+        assert_eq!(header("webhook-signature").split(' ').count(), signatures);
+        assert_eq!(header("x-remotion-signature"), signed_by(&signing["secret"], &heard.1));
+        let gone = format!("{}{secrets}/{}", server.url, first["id"].as_str().unwrap());
+        client().delete(gone).bearer_auth(&server.token).send().await.unwrap();
+    }
 }
