@@ -4,7 +4,7 @@
  * @typedef {{code: string, name: string, message: string, stack?: string, retryable: boolean}} Failure
  * @typedef {{number: number, worker: string, startedAt: string, endedAt?: string, outcome?: string, error?: Failure}} Attempt
  * @typedef {{contentType: string, sha256?: string, frameCount?: number, width?: number, height?: number,
- *   durationInSeconds?: number, deletedAt?: string}} Output
+ *   durationInSeconds?: number, deletedAt?: string, costInUsd?: number}} Output
  * @typedef {{
  *   renderId: string, tenant: string, status: "queued" | "rendering" | "succeeded" | "failed" | "cancelled",
  *   kind: "media" | "still", serveUrl: string, siteVersion: string, composition: string, group?: string, priority: number,

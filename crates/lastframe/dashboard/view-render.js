@@ -260,6 +260,7 @@ function factsOf(render) {
     ["Ended", render.finishedAt && when(render.finishedAt)],
     ["Took", render.timeToFinish !== undefined && lasting(render.timeToFinish)],
     ["Machine time", render.attempts?.length ? lasting(cost(render)) : null],
+    ["Cost", output?.costInUsd !== undefined && `about $${output.costInUsd.toFixed(3)}`],
     ["Picture", output?.width && `${output.width} × ${output.height}`],
     ["Length", output?.durationInSeconds && lasting(output.durationInSeconds * 1000)],
     ["Frames", output?.frameCount && number(output.frameCount)],

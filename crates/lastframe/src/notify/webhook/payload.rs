@@ -53,20 +53,28 @@ pub(super) fn payload(due: &Due, bucket: &str, link: impl Fn(&lastframe_core::Ou
                 .started_at
                 .map_or(0, |started| ended.finished_at.as_millisecond() - started.as_millisecond());
             put("timeToFinish", took.into());
-            put(
-                "costs",
-                json!({
-                    "estimatedCost": 0,
-                    "estimatedDisplayCost": "$0.00",
-                    "currency": "USD",
-                    "disclaimer": "Rendered on a server of your own: its cost is not estimated.",
-                }),
-            );
+            put("costs", costs(output.and_then(|output| output.cost_in_usd)));
         }
         Type::Error => put("errors", json!([error(ended)])),
         Type::Timeout => {}
     }
     Value::Object(fields)
+}
+
+/// What it has cost, in US dollars, as Remotion writes it.
+fn costs(estimated: Option<f64>) -> Value {
+    let (cost, shown, disclaimer) = match estimated {
+        Some(cost) => {
+            (json!(cost), display(cost), "Estimated by Remotion Lambda, without storage and transfer.")
+        }
+        None => (json!(0), "$0.00".into(), "Rendered on a server of your own: its cost is not estimated."),
+    };
+    json!({"estimatedCost": cost, "estimatedDisplayCost": shown, "currency": "USD", "disclaimer": disclaimer})
+}
+
+/// Thousandths of a dollar, which is what a render costs.
+fn display(cost: f64) -> String {
+    if cost < 0.001 { "<$0.001".into() } else { format!("${cost:.3}") }
 }
 
 fn error(ended: &Ended) -> Value {
@@ -82,5 +90,35 @@ fn error(ended: &Ended) -> Value {
 
 /// The bucket of an output's key; none for a file of this machine.
 fn bucket_of(key: &str) -> Option<&str> {
-    key.strip_prefix("s3://")?.split('/').next()
+    match key.split_once("://")? {
+        ("s3", rest) => rest.split('/').next(),
+        // The region comes first.
+        ("lambda", rest) => rest.split('/').nth(1),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_is_told_by_the_key_of_its_object() {
+        for (key, bucket) in [
+            ("render/1.mp4", None),
+            ("s3://videos/prefix/render/1.mp4", Some("videos")),
+            ("lambda://eu-central-1/remotionlambda-x/renders/r/out.mp4", Some("remotionlambda-x")),
+            ("lambda://2@eu-central-1/remotionlambda-x/renders/r/out.mp4", Some("remotionlambda-x")),
+        ] {
+            assert_eq!(bucket_of(key), bucket, "{key}");
+        }
+    }
+
+    #[test]
+    fn what_it_cost_is_told_where_that_is_known() {
+        assert_eq!(costs(None)["estimatedDisplayCost"], "$0.00");
+        assert_eq!(costs(Some(0.0004))["estimatedDisplayCost"], "<$0.001");
+        assert_eq!(costs(Some(0.0126))["estimatedDisplayCost"], "$0.013");
+        assert_eq!(costs(Some(0.0126))["estimatedCost"], 0.0126);
+    }
 }
