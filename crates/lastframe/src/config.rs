@@ -4,8 +4,11 @@
 //! limit must not be silently no limit.
 
 mod email;
+mod http;
 mod identity;
 mod lambda;
+mod limits;
+mod machine;
 mod notices;
 mod storage;
 
@@ -18,24 +21,27 @@ use anyhow::Context as _;
 use clap::{Args, FromArgMatches as _};
 use jiff::SpanRelativeTo;
 use lastframe_core::net::HostRule;
-use lastframe_core::{FieldError, Limits, RendererName};
-use lastframe_worker::local::Renderers;
-use lastframe_worker::local::Sandbox;
+use lastframe_core::{Limits, RendererName};
+use lastframe_worker::local::{Renderers, Sandbox};
 use serde::Deserialize;
 use url::Url;
 
 use self::email::EmailSection;
 pub use self::email::{Email, MailLogin, MailTls, Password};
+use self::http::HttpSection;
+pub use self::http::{Http, TlsFiles};
+pub use self::identity::{IdentityConfig, IssuerConfig, TenantSource};
 use self::identity::{IdentitySection, IssuerSection};
 use self::lambda::LambdaSection;
 pub use self::lambda::{Lambda, LambdaFunction};
+use self::limits::LimitsSection;
+pub(crate) use self::machine::on_path;
+use self::machine::{fitting, memory_for_each};
 use self::notices::WebhookSection;
 pub use self::notices::Webhooks;
 pub use self::storage::{LinkLives, Place, Storage};
 use self::storage::{LinksSection, StorageSection};
 use crate::encryption;
-
-pub use self::identity::{IdentityConfig, IssuerConfig, TenantSource};
 
 /// What `serve` can be told on the command line or by environment.
 #[derive(Args, Clone, Debug, Default)]
@@ -104,23 +110,6 @@ struct File {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct HttpSection {
-    max_connections: Option<usize>,
-    max_streams: Option<usize>,
-    max_header: Option<usize>,
-    #[serde(deserialize_with = "optional_duration")]
-    header_timeout: Option<Duration>,
-    #[serde(deserialize_with = "optional_duration")]
-    read_timeout: Option<Duration>,
-    #[serde(deserialize_with = "optional_duration")]
-    body_timeout: Option<Duration>,
-    #[serde(deserialize_with = "optional_duration")]
-    write_timeout: Option<Duration>,
-    cors_origins: Vec<String>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
 struct AuditSection {
     #[serde(deserialize_with = "optional_duration")]
     retention: Option<Duration>,
@@ -164,42 +153,6 @@ struct QueueSection {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct LimitsSection {
-    weight: Option<u32>,
-    max_concurrency: Option<u32>,
-    max_queued: Option<u32>,
-    submits_per_minute: Option<u32>,
-    max_body: Option<u64>,
-    #[serde(deserialize_with = "optional_duration")]
-    max_render: Option<Duration>,
-}
-
-impl LimitsSection {
-    fn complete(self) -> anyhow::Result<Limits> {
-        let seconds = self.max_render.map(|longest| u32::try_from(longest.as_secs()));
-        let limits = Limits {
-            weight: self.weight,
-            max_concurrency: self.max_concurrency,
-            max_queued: self.max_queued,
-            submits_per_minute: self.submits_per_minute,
-            max_body: self.max_body,
-            max_render_seconds: seconds.transpose().context("limits.max_render is too long")?,
-        };
-        if let Some(FieldError { pointer, detail }) = limits.check().first() {
-            // As the file has it.
-            let key = match pointer.as_str() {
-                "/maxBody" => "max_body",
-                "/maxRenderSeconds" => "max_render",
-                other => other.trim_start_matches('/'),
-            };
-            anyhow::bail!("limits.{key} {detail}");
-        }
-        Ok(limits)
-    }
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
 struct EnqueueSection {
     site: Option<String>,
     composition: Option<String>,
@@ -210,37 +163,6 @@ struct EnqueueSection {
 struct EncryptionSection {
     enabled: Option<bool>,
     key_file: Option<PathBuf>,
-}
-
-/// What a connection may take. Nobody is waited for without end.
-#[derive(Clone, Debug)]
-pub struct Http {
-    /// Connections at once. With more, the one that has waited longest for a request of its client is closed.
-    pub max_connections: usize,
-    /// Live streams at once, each of which is a connection; the others are for requests that end.
-    pub max_streams: usize,
-    /// The largest head of a request, in bytes; what comes in one piece may have twice as many.
-    pub max_header: usize,
-    /// From a connection that is free to the end of the next request's headers; a handshake of TLS has as long.
-    pub header_timeout: Duration,
-    /// Between two pieces of a body.
-    pub read_timeout: Duration,
-    /// For the whole of a body, but that of a site.
-    pub body_timeout: Duration,
-    /// How long a client may take nothing of what it is sent.
-    pub write_timeout: Duration,
-    /// The web pages that may use the API from a browser: `https://app.example.com`, or `*`.
-    pub cors_origins: Vec<String>,
-}
-
-/// Where the certificate is, in PEM.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TlsFiles {
-    /// The certificate, and those between it and a root.
-    pub cert: PathBuf,
-    /// Its key.
-    pub key: PathBuf,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -333,12 +255,6 @@ pub struct Config {
 
 /// Browsers that are looked for on PATH, best first.
 pub(crate) const BROWSERS: [&str; 3] = ["chromium-headless-shell", "chromium", "google-chrome"];
-/// Connections, where open files allow it.
-const MAX_CONNECTIONS: usize = 4_096;
-/// Hyper works with no less for a head.
-const LEAST_HEADER: usize = 8_192;
-/// What one render takes at its peak: 705 MB were measured for 1080p, with Node, browser and encoder.
-const MEMORY_PER_RENDER: u64 = 1 << 30;
 /// In the range that no distribution gives to anybody, below those of containers.
 const FIRST_USER: u32 = 90_000;
 
@@ -444,46 +360,6 @@ pub(crate) fn encryption(named: Option<&Path>, data: &Path) -> anyhow::Result<en
     Ok(read(named, data)?.encryption.settings(data))
 }
 
-impl HttpSection {
-    fn complete(self) -> anyhow::Result<Http> {
-        let max_connections = self.max_connections.unwrap_or_else(affordable_connections);
-        let http = Http {
-            max_connections,
-            max_streams: self.max_streams.unwrap_or(max_connections / 2),
-            max_header: self.max_header.unwrap_or(64 << 10),
-            header_timeout: self.header_timeout.unwrap_or(Duration::from_secs(10)),
-            read_timeout: self.read_timeout.unwrap_or(Duration::from_secs(20)),
-            body_timeout: self.body_timeout.unwrap_or(Duration::from_secs(120)),
-            write_timeout: self.write_timeout.unwrap_or(Duration::from_secs(60)),
-            cors_origins: self.cors_origins,
-        };
-        anyhow::ensure!(http.max_connections > 0, "http.max_connections must be at least 1");
-        anyhow::ensure!(http.max_header >= LEAST_HEADER, "http.max_header must be at least {LEAST_HEADER}");
-        for origin in &http.cors_origins {
-            let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
-            let whole = host.is_some_and(|host| {
-                !host.is_empty()
-                    && host.bytes().all(|byte| byte.is_ascii_graphic() && !b"/?#@*".contains(&byte))
-            });
-            anyhow::ensure!(
-                whole || (origin == "*" && http.cors_origins.len() == 1),
-                "http.cors_origins: `{origin}` is no origin: write `https://app.example.com`, or `*` alone for all"
-            );
-        }
-        Ok(http)
-    }
-}
-
-/// Half of the files that may be open: the other half is for renders, outputs and the database.
-fn affordable_connections() -> usize {
-    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    files
-        .map_or(MAX_CONNECTIONS, |files| {
-            usize::try_from(files / 2).unwrap_or(MAX_CONNECTIONS).min(MAX_CONNECTIONS)
-        })
-        .max(1)
-}
-
 /// Where outputs go, according to the file, for commands on a data folder.
 ///
 /// # Errors
@@ -536,26 +412,6 @@ fn read(named: Option<&Path>, data: &Path) -> anyhow::Result<File> {
     }
 }
 
-/// As many renders as cores, and as memory that is free now.
-fn fitting(cores: usize) -> usize {
-    let by_memory = meminfo("MemAvailable:")
-        .map_or(cores, |bytes| usize::try_from(bytes / MEMORY_PER_RENDER).unwrap_or(cores));
-    cores.min(by_memory).max(1)
-}
-
-/// What a render may take of this machine's memory: its share of four fifths, yet never less than it needs.
-fn memory_for_each(concurrency: usize) -> u64 {
-    let shares = u64::try_from(concurrency).unwrap_or(u64::MAX);
-    meminfo("MemTotal:").map_or(u64::MAX, |bytes| (bytes / 5 * 4 / shares).max(2 * MEMORY_PER_RENDER))
-}
-
-/// A figure of the kernel's about memory, in bytes.
-fn meminfo(name: &str) -> Option<u64> {
-    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = meminfo.lines().find(|line| line.starts_with(name))?;
-    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
-}
-
 /// An origin in the one way it is written.
 fn origin(text: &str) -> anyhow::Result<String> {
     let url = Url::parse(text).ok().filter(|url| {
@@ -571,14 +427,6 @@ fn origin(text: &str) -> anyhow::Result<String> {
         )
     })?;
     Ok(url.origin().ascii_serialization())
-}
-
-/// The program of that name.
-pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(name)).find(|file| {
-        file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-    })
 }
 
 /// Reads a time with its unit: `30s`, `5m`, `1h 30m`, `30d`. A day has 24 hours.
