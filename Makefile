@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup build install deb demo test test-deb lint check soak bench bench-queue fuzz schemathesis clean
+.PHONY: help setup build install deb demo test test-deb test-lambda lint check soak bench bench-queue fuzz schemathesis clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -28,6 +28,10 @@ test: setup ## Everything that must hold, with a real browser
 
 test-deb: build ## Install, upgrade, remove and purge the package on a clean Debian; as root
 	@packaging/test-deb
+
+test-lambda: setup ## Deploy the project, render and delete it again, with npm, against a stand-in of AWS
+	@scripts/setup tests
+	cargo test --locked -p lastframe --test it lambda -- --ignored
 
 soak: ## Kill the queue, fail its disk and cut its power for SOAK_MINUTES (10), from SOAK_SEED
 	cargo test --locked -p lastframe-store --test crash -- --ignored --exact soak::soak --nocapture

@@ -39,6 +39,7 @@ impl Worker {
             duration_in_seconds: Some(5.0),
             sha256: "0".repeat(64),
             deletion: None,
+            cost_in_usd: None,
         };
         self.store.finish(lease.render.id, &lease.token, Outcome::Succeeded(output)).await?;
         Ok(())

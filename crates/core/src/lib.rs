@@ -11,6 +11,7 @@ pub mod clock;
 pub mod conformance;
 pub mod disposition;
 pub mod frame_range;
+mod lambda;
 pub mod lease;
 pub mod limits;
 pub mod net;
@@ -34,4 +35,4 @@ pub use render::{
     Attempt, Blocked, Deletion, Event, Failure, Kind, Output, Phase, Progress, Render, RenderId, Status,
     TenantId,
 };
-pub use request::{FieldError, OnFailure, RenderRequest};
+pub use request::{FieldError, OnFailure, Privacy, QueueOptions, RenderRequest, RendererName};

@@ -534,12 +534,13 @@ pub struct Job {
     pub request: RenderRequest,
 }
 
-/// What an attempt says while it runs. Ends with `Finished` or `Failed`.
+/// What an attempt says while it runs. Ends with `Finished`, `Stored`, `Throttled` or `Failed`.
 #[derive(Clone, Debug)]
 pub enum RunEvent {
     /// It is so far.
     Progress(Progress),
-    /// The next attempt could go on from here.
+    /// The next attempt could go on from here. Whoever follows the run asks for what is next when this is on disk, and
+    /// not before: a run can rely on it that somebody will know.
     Checkpoint(Checkpoint),
     /// The file is written and verified; the output's key is still empty.
     Finished {
@@ -547,6 +548,11 @@ pub enum RunEvent {
         file: PathBuf,
         /// A frame of it as a small JPEG, where there is one; not verified, as it is no part of what was asked for.
         poster: Option<PathBuf>,
+        /// What it is.
+        output: Output,
+    },
+    /// The file is verified, and lies where it stays: under the output's key.
+    Stored {
         /// What it is.
         output: Output,
     },
@@ -571,10 +577,10 @@ pub enum Stop {
 /// An attempt under way.
 #[async_trait]
 pub trait Run: Send {
-    /// What happens next. Cancel-safe. After `Finished` or `Failed`, pending for ever.
+    /// What happens next. Cancel-safe. After its end, pending for ever.
     async fn next(&mut self) -> RunEvent;
 
-    /// Stops it and returns when nothing of it is left on this machine.
+    /// Stops it and returns when nothing of it is left on this machine; with [`Stop::Cancel`], elsewhere neither.
     async fn stop(self: Box<Self>, why: Stop);
 }
 

@@ -286,6 +286,9 @@ pub struct Output {
     /// Seconds; absent for stills.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_in_seconds: Option<f64>,
+    /// What rendering it has cost, in US dollars; absent where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_in_usd: Option<f64>,
     /// When the file goes, or went; absent when it is kept for as long as the render is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion: Option<Deletion>,

@@ -284,6 +284,28 @@ pub enum DownloadBehavior {
     },
 }
 
+words! {
+    /// What makes the video.
+    RendererName {
+        /// This server, with the browser of its machine.
+        Local = "local",
+        /// Remotion Lambda.
+        Lambda = "lambda",
+    }
+}
+
+words! {
+    /// Who may read an output in a bucket.
+    Privacy {
+        /// Everybody who knows its URL.
+        Public = "public",
+        /// Whoever the bucket's owner lets.
+        Private = "private",
+        /// As the bucket says; nothing is said of the object.
+        NoAcl = "no-acl",
+    }
+}
+
 /// How the render is queued.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -310,6 +332,12 @@ pub struct QueueOptions {
     /// The render of yours that this one is another go at, with other props. That one stays as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<RenderId>,
+    /// What makes it; what the server is configured for by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub renderer: Option<RendererName>,
+    /// What it may cost on Remotion Lambda, in US dollars; it is stopped when it passes that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_cost: Option<f64>,
 }
 
 macro_rules! request {
@@ -417,6 +445,26 @@ request! {
     download_behavior: DownloadBehavior,
     /// The file is deleted so long after the render's end; its record stays.
     delete_after: DeleteAfter,
+    /// On Remotion Lambda: in which region of AWS.
+    region: String,
+    /// On Remotion Lambda: which function; one that fits by default.
+    function_name: String,
+    /// On Remotion Lambda: the function that renders the parts; the same by default.
+    renderer_function_name: String,
+    /// On Remotion Lambda: the bucket, instead of the region's own.
+    force_bucket_name: String,
+    /// On Remotion Lambda: frames that one function renders.
+    frames_per_lambda: u32,
+    /// On Remotion Lambda: functions that render at once. Not with `framesPerLambda`.
+    concurrency: Value,
+    /// On Remotion Lambda: frames at once in one function.
+    concurrency_per_lambda: u32,
+    /// On Remotion Lambda: how often a part is tried again.
+    max_retries: u32,
+    /// On Remotion Lambda: who may read the object; `private` by default, and links are signed.
+    privacy: Privacy,
+    /// On Remotion Lambda: how S3 keeps it, such as `STANDARD_IA`.
+    storage_class: String,
     /// How it is queued.
     queue: QueueOptions,
     /// Where a webhook goes when the render has ended.
@@ -427,29 +475,33 @@ request! {
     dry_run: bool,
 }
 
+/// Options that mean something to Remotion Lambda, and are ignored by a render on the server's own machine.
+pub const FOR_LAMBDA: &[&str] = &[
+    "concurrency",
+    "concurrencyPerLambda",
+    "forceBucketName",
+    "framesPerLambda",
+    "functionName",
+    "maxRetries",
+    "privacy",
+    "region",
+    "rendererFunctionName",
+    "storageClass",
+];
+
 /// Options of `renderMediaOnLambda()` that only say where or how fast, and change nothing in the output.
 pub const IGNORED: &[&str] = &[
     "binariesDirectory",
     "bucketName",
-    "concurrency",
-    "concurrencyPerLambda",
     "dumpBrowserLogs",
     "enableCancellation",
-    "forceBucketName",
     "forcePathStyle",
-    "framesPerLambda",
-    "functionName",
     "hardwareAcceleration",
     "indent",
-    "maxRetries",
     "overwrite",
     "port",
-    "privacy",
-    "region",
-    "rendererFunctionName",
     "repro",
     "requestHandler",
-    "storageClass",
     "verbose",
 ];
 
@@ -488,6 +540,10 @@ const MAX_OPTIONS: usize = 1 << 20;
 const MAX_ATTEMPTS: u32 = 20;
 /// Longest time one attempt may ask for: a day, in seconds.
 const MAX_TIMEOUT: u32 = 24 * 60 * 60;
+/// Less than one invocation, in US dollars.
+const MIN_COST: f64 = 0.000_001;
+/// More than anybody means, in US dollars.
+const MAX_COST: f64 = 10_000.0;
 /// Remotion refuses less, in milliseconds.
 const MIN_DELAY_RENDER_TIMEOUT: u32 = 7_000;
 /// Less leaves nothing of any picture.
@@ -536,7 +592,8 @@ impl Codec {
 }
 
 impl RenderRequest {
-    /// Reads a request. Returns with it the names of the options that were left out as [`IGNORED`].
+    /// Reads a request. Returns with it the names of the options that come to nothing: those [`IGNORED`], and those
+    /// [`FOR_LAMBDA`], which the request keeps.
     ///
     /// # Errors
     /// Everything that is wrong, as far as it can be told from the request alone.
@@ -545,11 +602,14 @@ impl RenderRequest {
         let given = |fields: &mut BTreeMap<String, &'a RawValue>, name: &str| {
             fields.remove(name).filter(|value| value.get() != "null")
         };
-        let ignored: Vec<_> = IGNORED
+        let mut ignored: Vec<_> = FOR_LAMBDA
             .iter()
-            .filter(|name| fields.remove(**name).is_some())
+            .filter(|name| fields.contains_key(**name))
             .map(|name| (*name).to_owned())
             .collect();
+        let nothing_here = IGNORED.iter().filter(|name| fields.remove(**name).is_some());
+        ignored.extend(nothing_here.map(|name| (*name).to_owned()));
+        ignored.sort_unstable();
         let mut errors = Vec::new();
         for (name, reason) in REFUSED {
             if given(&mut fields, name).is_some() {
@@ -605,12 +665,28 @@ impl RenderRequest {
             out_name: None,
             download_behavior: None,
             delete_after: None,
+            region: None,
+            function_name: None,
+            renderer_function_name: None,
+            force_bucket_name: None,
+            frames_per_lambda: None,
+            concurrency: None,
+            concurrency_per_lambda: None,
+            max_retries: None,
+            privacy: None,
+            storage_class: None,
             queue: None,
             webhook: None,
             notify: None,
             dry_run: None,
             ..self.clone()
         }
+    }
+
+    /// What makes it, where it says so.
+    #[must_use]
+    pub fn renderer(&self) -> Option<RendererName> {
+        self.queue.as_ref()?.renderer
     }
 
     /// The codec, or Remotion's default.
@@ -882,25 +958,26 @@ impl QueueOptions {
         errors.within("/queue/priority", self.priority, -1_000, 1_000);
         errors.within("/queue/maxAttempts", self.max_attempts, 1, MAX_ATTEMPTS);
         errors.within("/queue/timeoutInSeconds", self.timeout_in_seconds, 1, MAX_TIMEOUT);
+        errors.within("/queue/maxCost", self.max_cost, MIN_COST, MAX_COST);
     }
 }
 
 /// What is wrong, as it is found.
 #[derive(Default)]
-struct Errors(Vec<FieldError>);
+pub(crate) struct Errors(pub(crate) Vec<FieldError>);
 
 impl Errors {
-    fn add(&mut self, pointer: &str, detail: impl Into<String>) {
+    pub(crate) fn add(&mut self, pointer: &str, detail: impl Into<String>) {
         self.0.push(FieldError::new(pointer, detail));
     }
 
-    fn unless(&mut self, fine: bool, pointer: &str, detail: impl Into<String>) {
+    pub(crate) fn unless(&mut self, fine: bool, pointer: &str, detail: impl Into<String>) {
         if !fine {
             self.add(pointer, detail);
         }
     }
 
-    fn within<T: Copy + PartialOrd + std::fmt::Display>(
+    pub(crate) fn within<T: Copy + PartialOrd + std::fmt::Display>(
         &mut self,
         pointer: &str,
         value: Option<T>,

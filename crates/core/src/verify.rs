@@ -88,6 +88,7 @@ pub fn verify(
         width: None,
         height: None,
         duration_in_seconds: None,
+        cost_in_usd: None,
         deletion: None,
     };
     // ffprobe knows no PDF; Remotion has written it in one piece.

@@ -59,6 +59,7 @@ fn verdict(option: &str, example: &str, kind: Kind) -> String {
             match (kept.get(option).is_some(), ignored.iter().any(|name| name == option)) {
                 (true, false) => "honoured".into(),
                 (false, true) => "ignored".into(),
+                (true, true) => "on Lambda".into(),
                 other => panic!("{option} is (kept, ignored) = {other:?}"),
             }
         }

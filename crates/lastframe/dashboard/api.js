@@ -19,8 +19,9 @@
  * @typedef {{start: string, accepted: number, succeeded: number, failed: number}} Hour
  * @typedef {{tenant?: string, paused: boolean, counts: Counts, hours: Hour[], concurrency?: number,
  *   workers?: {worker: string, renders: string[]}[]}} Activity
- * @typedef {{deliveryId: string, channel: string, endpoint: string, status: string, nextTryAt?: string,
- *   tries: {at: string, took?: number, code?: number | string, error?: string}[]}} Delivery
+ * @typedef {{at: string, tookMs: number, code?: number, error?: string}} Try
+ * @typedef {{deliveryId: string, channel: string, endpoint: string, status: string, nextTryAt?: string, tries: number,
+ *   log?: Try[]}} Delivery
  */
 
 /** What the server said when it did not do what it was asked. */

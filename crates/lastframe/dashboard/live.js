@@ -1,5 +1,11 @@
 // What changes, as it changes: by the server's events where there are some, else by asking again.
 
+/**
+ * Where the changes of all renders are that somebody may see.
+ * @param {boolean} isAdmin
+ */
+export const changes = (isAdmin) => isAdmin ? "v1/events?tenants=all" : "v1/events";
+
 /** Milliseconds between two questions. */
 const POLL = 2000;
 

@@ -3,12 +3,12 @@
 import { api } from "./api.js";
 import { fill, h } from "./dom.js";
 import { counted } from "./format.js";
-import { follow } from "./live.js";
+import { changes, follow } from "./live.js";
 import { action, confirm, empty } from "./parts.js";
 import { rows } from "./view-renders.js";
 
 /** @param {import("./app.js").Page} page */
-export async function failed({ main, mayWrite, signal, title }) {
+export async function failed({ main, mayWrite, isAdmin, signal, title }) {
   title("Failed");
   /** @type {Set<string>} */
   const chosen = new Set();
@@ -79,7 +79,7 @@ export async function failed({ main, mayWrite, signal, title }) {
 
   await load();
   follow({
-    url: "v1/events",
+    url: changes(isAdmin),
     signal,
     again: load,
     onRender: (render) => {

@@ -3,13 +3,13 @@
 import { api } from "./api.js";
 import { fill, h, onChange } from "./dom.js";
 import { counted, short } from "./format.js";
-import { follow } from "./live.js";
+import { changes, follow } from "./live.js";
 import { action, empty } from "./parts.js";
 
 /** @typedef {import("./api.js").Group} Group */
 
 /** @param {import("./app.js").Page} page */
-export async function groups({ main, mayWrite, signal, title }) {
+export async function groups({ main, mayWrite, isAdmin, signal, title }) {
   title("Groups");
   const list = h("div");
   fill(main, h("div", { class: "head" }, h("h1", null, "Groups")),
@@ -49,7 +49,7 @@ export async function groups({ main, mayWrite, signal, title }) {
   // A group may change where no render of its own does, so it is asked for again; the events only say when.
   /** @type {number | undefined} */
   let due;
-  follow({ url: "v1/events", signal, again: load, onRender: () => (due ??= window.setTimeout(() => {
+  follow({ url: changes(isAdmin), signal, again: load, onRender: () => (due ??= window.setTimeout(() => {
     due = undefined;
     load().catch(() => undefined);
   }, 500)) });

@@ -2,7 +2,7 @@
 
 import { api, outputOf, Problem } from "./api.js";
 import { fill, h, icon, onChange, say } from "./dom.js";
-import { ago, capital, full, lasting, number, size, state } from "./format.js";
+import { ago, capital, counted, full, lasting, number, size, state } from "./format.js";
 import { follow } from "./live.js";
 import { action, announce, badge, broken, confirm, copy, copyButton, jsonField, picture, progressBar, toast, when } from "./parts.js";
 
@@ -10,6 +10,9 @@ import { action, announce, badge, broken, confirm, copy, copyButton, jsonField, 
 
 /** @param {Render} render */
 const isOver = (render) => ["succeeded", "failed", "cancelled"].includes(render.status);
+
+/** Milliseconds between two looks at what is still being delivered. */
+const TELLING = 2000;
 
 /** @param {import("./app.js").Page} page */
 export async function render({ main, me, mayWrite, rest: id, signal, title }) {
@@ -58,10 +61,15 @@ export async function render({ main, me, mayWrite, rest: id, signal, title }) {
     // What has ended has no events any more, until it is queued again.
     listen();
   };
+  /** @type {number | undefined} */
+  let telling;
+  signal.addEventListener("abort", () => clearTimeout(telling));
   const sent = async () => {
     const found = await api.deliveries(id, signal).catch(() => null);
     deliveries.hidden = !found?.length;
     if (found?.length) drawDeliveries(found);
+    clearTimeout(telling);
+    if (!signal.aborted && found?.some(({ status }) => status === "pending")) telling = window.setTimeout(sent, TELLING);
   };
   const drawDeliveries = onChange((/** @type {import("./api.js").Delivery[]} */ found) => fill(deliveries, ...deliveriesOf(found, mayWrite, sent)));
 
@@ -312,16 +320,19 @@ function log(id, signal) {
 /** @param {import("./api.js").Delivery[]} found @param {boolean} mayWrite @param {() => Promise<void>} again */
 function deliveriesOf(found, mayWrite, again) {
   const items = found.map((delivery) => {
-    const last = delivery.tries.at(-1);
-    const said = last ? [last.code, last.error].filter(Boolean).join(" · ") : "";
+    const tries = delivery.log ?? [];
+    const last = tries.at(-1);
+    const said = (/** @type {import("./api.js").Try} */ one) => [one.code, one.error ?? "taken"].filter(Boolean).join(" · ");
     return h("li", { class: `delivery ${delivery.status}` },
       h("div", null,
         h("p", null, h("span", { class: `badge ${delivery.status === "delivered" ? "succeeded" : delivery.status}` }, capital(delivery.status)), " ", h("strong", null, capital(delivery.channel))),
         h("p", { class: "endpoint" }, delivery.endpoint),
-        h("p", { class: "muted" }, delivery.tries.length ? `${number(delivery.tries.length)} ${delivery.tries.length === 1 ? "try" : "tries"}` : "Not tried yet",
-          last && h("span", null, ", the last ", when(last.at)), said && ` · ${said}`,
-          delivery.status === "pending" && delivery.nextTryAt && ` · next ${ago(delivery.nextTryAt)}`)),
-      mayWrite && action("Send again", async () => {
+        h("p", { class: "muted" }, last ? counted(tries.length, "try", "tries") : "Not tried yet",
+          last && h("span", null, ", the last ", when(last.at)), last && ` · ${said(last)}`,
+          delivery.status === "pending" && delivery.nextTryAt && ` · next ${ago(delivery.nextTryAt)}`),
+        tries.length > 1 && h("details", null, h("summary", null, "Every try"),
+          h("ol", { class: "muted" }, ...tries.map((one) => h("li", null, when(one.at), ` · ${said(one)}`))))),
+      mayWrite && delivery.status !== "pending" && action("Send again", async () => {
         await api.redeliver(delivery.deliveryId);
         await again();
         return "It will be sent again.";

@@ -4,7 +4,7 @@ import { api } from "./api.js";
 import { chart } from "./chart.js";
 import { fill, h, icon, onChange, say } from "./dom.js";
 import { counted, number, short, state } from "./format.js";
-import { follow } from "./live.js";
+import { changes, follow } from "./live.js";
 import { announce, badge, broken, empty, poster, progressBar, when } from "./parts.js";
 
 /** @typedef {import("./api.js").Render} Render */
@@ -117,7 +117,7 @@ export async function renders({ main, mayWrite, isAdmin, me, query, signal, titl
 
   await Promise.all([load(), look()]);
   follow({
-    url: "v1/events",
+    url: changes(isAdmin),
     signal,
     again: load,
     onState: (fine) => (live.hidden = fine),

@@ -22,6 +22,7 @@ use crate::data::DataFolder;
 use crate::encryption::Encryption;
 use crate::http::{self, Api};
 use crate::identity::Identity;
+use crate::lambda;
 use crate::links::Links;
 use crate::listener;
 use crate::live::Live;
@@ -30,6 +31,7 @@ use crate::notify::email::{Mailer, Sender};
 use crate::notify::{Courier, Couriers, Notifier, Stop, WebhookCourier};
 use crate::outputs::Places;
 use crate::rate::Rates;
+use crate::renderers::Renderers as AllRenderers;
 use crate::retention::Retention;
 use crate::sites::Sites;
 use crate::space::Space;
@@ -101,6 +103,9 @@ impl App {
         let options = renderer_options(&config, &folder, Arc::clone(&renderers), sites_http.clone())?;
         let renderer = LocalRenderer::new(options, logs.clone());
         let renderer = Arc::new(renderer.context("cannot make ready to render")?);
+        let on_lambda = lambda::renderer(&config, folder.join("sites"), logs.clone(), Arc::clone(&clock))
+            .context("cannot make ready to render on Remotion Lambda")?;
+        let at_once = config.concurrency + on_lambda.as_ref().map_or(0, |_| config.lambda.concurrency);
         let sites = Sites {
             folder: folder.join("sites"),
             incoming: folder.join("incoming"),
@@ -191,7 +196,11 @@ impl App {
         let worker = Arc::new(Worker {
             queue: Arc::clone(&queue),
             directory: Arc::clone(&store) as Arc<dyn ports::Directory>,
-            renderer: Arc::clone(&renderer) as Arc<dyn ports::Renderer>,
+            renderer: Arc::new(AllRenderers::new(
+                &config,
+                Arc::clone(&renderer) as Arc<dyn ports::Renderer>,
+                on_lambda,
+            )),
             outputs: Arc::clone(&outputs) as Arc<dyn ports::Outputs>,
             observer: metrics,
             options: lastframe_worker::Options {
@@ -200,7 +209,7 @@ impl App {
                     rustix::system::uname().nodename().to_string_lossy(),
                     std::process::id()
                 ),
-                concurrency: config.concurrency,
+                concurrency: at_once,
                 timeout: config.timeout,
                 heartbeat: (config.lease / 6).min(Duration::from_secs(1)),
                 patience: config.storage.patience,

@@ -5,6 +5,7 @@
 
 mod email;
 mod identity;
+mod lambda;
 mod notices;
 mod storage;
 
@@ -17,7 +18,7 @@ use anyhow::Context as _;
 use clap::{Args, FromArgMatches as _};
 use jiff::SpanRelativeTo;
 use lastframe_core::net::HostRule;
-use lastframe_core::{FieldError, Limits};
+use lastframe_core::{FieldError, Limits, RendererName};
 use lastframe_worker::local::Renderers;
 use lastframe_worker::local::Sandbox;
 use serde::Deserialize;
@@ -26,6 +27,8 @@ use url::Url;
 use self::email::EmailSection;
 pub use self::email::{Email, MailLogin, MailTls, Password};
 use self::identity::{IdentitySection, IssuerSection};
+use self::lambda::LambdaSection;
+pub use self::lambda::{Lambda, LambdaFunction};
 use self::notices::WebhookSection;
 pub use self::notices::Webhooks;
 pub use self::storage::{LinkLives, Place, Storage};
@@ -85,6 +88,7 @@ struct File {
     tls: Option<TlsFiles>,
     audit: AuditSection,
     render: RenderSection,
+    lambda: LambdaSection,
     queue: QueueSection,
     limits: LimitsSection,
     enqueue: EnqueueSection,
@@ -125,6 +129,7 @@ struct AuditSection {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RenderSection {
+    renderer: Option<RendererName>,
     concurrency: Option<usize>,
     browser: Option<PathBuf>,
     node: Option<PathBuf>,
@@ -264,7 +269,11 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// How long it is remembered who did what.
     pub audit_retention: Duration,
-    /// Renders at once.
+    /// What makes renders that do not say.
+    pub renderer: RendererName,
+    /// How renders are made on Remotion Lambda.
+    pub lambda: Lambda,
+    /// Renders at once on this machine.
     pub concurrency: usize,
     /// Cores that they share.
     pub cores: usize,
@@ -369,6 +378,11 @@ impl Config {
             least.as_secs() / 3_600
         );
         let usual = lastframe_core::RetryPolicy::default();
+        let (renderer, lambda) = (file.render.renderer.unwrap_or(RendererName::Local), file.lambda.read()?);
+        anyhow::ensure!(
+            renderer == RendererName::Local || !lambda.functions.is_empty(),
+            "render.renderer is \"lambda\", and [[lambda.function]] names no function"
+        );
         Ok(Self {
             listen: flags.listen.or(file.listen).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8787))),
             public_url: flags.public_url.or(file.public_url).map(|url| url.trim_end_matches('/').to_owned()),
@@ -377,6 +391,8 @@ impl Config {
             http: file.http.complete()?,
             tls: file.tls,
             audit_retention: file.audit.retention.unwrap_or(Duration::from_secs(400 * 24 * 60 * 60)),
+            renderer,
+            lambda,
             concurrency,
             cores,
             browser,

@@ -16,6 +16,11 @@ mod exit;
 pub mod fuzzing;
 pub mod http;
 pub mod identity;
+#[cfg(feature = "aws")]
+mod lambda;
+#[cfg(not(feature = "aws"))]
+#[path = "no_lambda.rs"]
+mod lambda;
 mod links;
 mod listener;
 mod live;
@@ -23,6 +28,7 @@ mod metrics;
 mod notify;
 mod outputs;
 mod rate;
+mod renderers;
 mod retention;
 mod sites;
 mod space;

@@ -95,8 +95,10 @@ impl Client {
             }
             freed_bytes +=
                 objects.iter().filter_map(|object| u64::try_from(object.size()?).ok()).sum::<u64>();
-            stream::iter(objects.iter().filter_map(|object| object.key()))
-                .map(|key| delete(&self.s3, bucket_name, key))
+            // Keys of their own: futures over borrowed ones could not be sent between threads.
+            let keys: Vec<String> = objects.into_iter().filter_map(|object| object.key).collect();
+            stream::iter(keys)
+                .map(|key| async move { delete(&self.s3, bucket_name, &key).await })
                 .buffer_unordered(DELETED_AT_ONCE)
                 .try_collect::<()>()
                 .await?;

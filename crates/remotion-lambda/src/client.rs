@@ -103,6 +103,18 @@ impl Client {
         &self.region
     }
 
+    /// The SDK's client of Lambda, for what this crate does not do. It tries nothing again.
+    #[must_use]
+    pub fn lambda(&self) -> &aws_sdk_lambda::Client {
+        &self.lambda
+    }
+
+    /// The SDK's client of S3, for what this crate does not do.
+    #[must_use]
+    pub fn s3(&self) -> &aws_sdk_s3::Client {
+        &self.s3
+    }
+
     /// Milliseconds since 1970, by the clock of the SDK's configuration.
     pub(crate) fn now(&self) -> i64 {
         let since = self.time.now().duration_since(UNIX_EPOCH).unwrap_or_default();

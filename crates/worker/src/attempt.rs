@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::heartbeat::{Heartbeat, Interrupt, Vitals};
+use crate::heartbeat::{Heartbeat, Interrupt, Keeping, Vitals};
 use crate::{Worker, error_chain};
 
 /// How long a storage that did not take an output is left alone, at first; it doubles.
@@ -23,8 +23,19 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// How a run came to its end by itself.
 enum Ended {
     Finished { file: PathBuf, poster: Option<PathBuf>, output: Output },
+    Stored { output: Output },
     Failed(Failure),
     Throttled { until: jiff::Timestamp },
+}
+
+/// What an attempt has put among the outputs, and what becomes of it if the render does not succeed with it.
+#[derive(Clone, Copy)]
+enum Left<'a> {
+    Nothing,
+    /// Under a key that no other attempt has.
+    Own(&'a str),
+    /// Another attempt may attach to what made it, and end with the same key.
+    Shared(&'a str),
 }
 
 /// Sees the attempt through. Whatever happens is recorded in the queue, or the lease was lost and nothing may be.
@@ -37,24 +48,28 @@ pub(crate) async fn attempt(worker: &Worker, lease: Lease, hand_back: &Cancellat
     let timeout = lease.request.queue.as_ref().and_then(|queue| queue.timeout_in_seconds);
     let timeout = timeout.map_or(worker.options.timeout, |seconds| Duration::from_secs(seconds.into()));
     let started = Instant::now();
+    let keeping = Keeping::default();
     let mut heartbeat = Heartbeat {
         queue: worker.queue.as_ref(),
         lease: &lease,
         every: worker.options.heartbeat,
         deadline: started + timeout,
         hand_back,
+        keeping: &keeping,
         held_at: started,
     };
     let (vitals, watched) = watch::channel(Vitals { progress: Progress::START, checkpoint: None });
 
     let job = match job(worker, &lease).await {
         Ok(job) => job,
-        Err(failure) => return conclude(worker, &lease, Outcome::Failed(failure), None).await,
+        Err(failure) => return conclude(worker, &lease, Outcome::Failed(failure), Left::Nothing).await,
     };
     let mut run = worker.renderer.start(job, lease.checkpoint.clone()).await;
-    let ended = match heartbeat.during(&watched, follow(run.as_mut(), &vitals)).await {
+    let ended = match heartbeat.during(&watched, follow(run.as_mut(), &vitals, &keeping)).await {
         Ok(ended) => ended,
-        Err(interrupt) => return interrupted(worker, &lease, run, interrupt, timeout).await,
+        Err(interrupt) => {
+            return interrupted(worker, &mut heartbeat, &watched, run, interrupt, timeout).await;
+        }
     };
     match ended {
         Ended::Finished { file, poster, mut output } => {
@@ -67,20 +82,25 @@ pub(crate) async fn attempt(worker: &Worker, lease: Lease, hand_back: &Cancellat
                 Ok(Ok(output)) => {
                     // The file is taken; what made it is free for the next render before this one counts as done.
                     run.stop(Stop::Detach).await;
-                    conclude(worker, &lease, Outcome::Succeeded(output), Some(&key)).await;
+                    conclude(worker, &lease, Outcome::Succeeded(output), Left::Own(&key)).await;
                 }
                 Ok(Err(error)) => {
                     let message = format!("the output could not be stored: {}", error_chain(&error));
                     let failure = Failure::new("output_not_stored", message, passes(&error));
-                    conclude(worker, &lease, Outcome::Failed(failure), Some(&key)).await;
+                    conclude(worker, &lease, Outcome::Failed(failure), Left::Own(&key)).await;
                 }
                 Err(interrupt) => {
-                    interrupted(worker, &lease, run, interrupt, timeout).await;
+                    interrupted(worker, &mut heartbeat, &watched, run, interrupt, timeout).await;
                     discard(worker, &key).await;
                 }
             }
         }
-        Ended::Failed(failure) => conclude(worker, &lease, Outcome::Failed(failure), None).await,
+        Ended::Stored { mut output } => {
+            output.deletion = lease.request.delete_after.map(|after| Deletion::AfterDays(after.days()));
+            let key = output.key.clone();
+            conclude(worker, &lease, Outcome::Succeeded(output), Left::Shared(&key)).await;
+        }
+        Ended::Failed(failure) => conclude(worker, &lease, Outcome::Failed(failure), Left::Nothing).await,
         Ended::Throttled { until } => give_back(worker, &lease, HandBack::Throttled { until }).await,
     }
 }
@@ -109,14 +129,16 @@ async fn job(worker: &Worker, lease: &Lease) -> Result<Job, Failure> {
     }
 }
 
-async fn follow(run: &mut dyn Run, vitals: &watch::Sender<Vitals>) -> Ended {
+async fn follow(run: &mut dyn Run, vitals: &watch::Sender<Vitals>, keeping: &Keeping) -> Ended {
     loop {
         match run.next().await {
             RunEvent::Progress(progress) => vitals.send_modify(|vitals| vitals.progress = progress),
             RunEvent::Checkpoint(checkpoint) => {
                 vitals.send_modify(|vitals| vitals.checkpoint = Some(checkpoint));
+                keeping.keep().await;
             }
             RunEvent::Finished { file, poster, output } => return Ended::Finished { file, poster, output },
+            RunEvent::Stored { output } => return Ended::Stored { output },
             RunEvent::Failed(failure) => return Ended::Failed(failure),
             RunEvent::Throttled { until } => return Ended::Throttled { until },
         }
@@ -181,11 +203,13 @@ async fn sha256(file: PathBuf) -> io::Result<String> {
 
 async fn interrupted(
     worker: &Worker,
-    lease: &Lease,
+    heartbeat: &mut Heartbeat<'_>,
+    vitals: &watch::Receiver<Vitals>,
     run: Box<dyn Run>,
     interrupt: Interrupt,
     timeout: Duration,
 ) {
+    let lease = heartbeat.lease;
     match interrupt {
         Interrupt::Lost => {
             tracing::warn!("the lease is lost; stopping");
@@ -196,20 +220,20 @@ async fn interrupted(
             give_back(worker, lease, HandBack::Draining).await;
         }
         Interrupt::Cancelled => {
-            run.stop(Stop::Cancel).await;
-            conclude(worker, lease, Outcome::Cancelled, None).await;
+            heartbeat.while_stopping(vitals, run.stop(Stop::Cancel)).await;
+            conclude(worker, lease, Outcome::Cancelled, Left::Nothing).await;
         }
         Interrupt::TimedOut => {
-            run.stop(Stop::Cancel).await;
+            heartbeat.while_stopping(vitals, run.stop(Stop::Cancel)).await;
             let message = format!("took longer than {} s (queue.timeoutInSeconds)", timeout.as_secs());
-            conclude(worker, lease, Outcome::Failed(Failure::new("render_timeout", message, true)), None)
-                .await;
+            let failure = Failure::new("render_timeout", message, true);
+            conclude(worker, lease, Outcome::Failed(failure), Left::Nothing).await;
         }
     }
 }
 
-/// Records how the attempt ended. `key` is what it has put among the outputs.
-async fn conclude(worker: &Worker, lease: &Lease, outcome: Outcome, key: Option<&str>) {
+/// Records how the attempt ended.
+async fn conclude(worker: &Worker, lease: &Lease, outcome: Outcome, left: Left<'_>) {
     let failure = if let Outcome::Failed(failure) = &outcome { Some(failure.clone()) } else { None };
     match finish(worker, lease, outcome).await {
         Ok(status) => {
@@ -221,7 +245,7 @@ async fn conclude(worker: &Worker, lease: &Lease, outcome: Outcome, key: Option<
                 }
                 None => tracing::info!(render.status = %status, "attempt ended"),
             }
-            if let Some(key) = key
+            if let Left::Own(key) | Left::Shared(key) = left
                 && status != Status::Succeeded
             {
                 discard(worker, key).await;
@@ -230,7 +254,7 @@ async fn conclude(worker: &Worker, lease: &Lease, outcome: Outcome, key: Option<
         Err(error) => {
             tracing::error!(error = error_chain(&error), "the end of the attempt could not be recorded");
             // An answer can be lost after its commit: only what the queue denies to have is thrown away.
-            if let Some(key) = key
+            if let Left::Own(key) = left
                 && let Ok(Some(render)) = worker.queue.get(lease.render.id).await
                 && render.output.is_none_or(|output| output.key != key)
             {

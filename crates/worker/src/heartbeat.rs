@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lastframe_core::ports::{LeaseError, Queue};
 use lastframe_core::{Checkpoint, Lease, Progress};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -31,12 +31,28 @@ pub(crate) struct Vitals {
     pub(crate) checkpoint: Option<Checkpoint>,
 }
 
+/// Lets work under a lease wait until its checkpoint is on disk.
+#[derive(Debug, Default)]
+pub(crate) struct Keeping {
+    asked: Notify,
+    kept: Notify,
+}
+
+impl Keeping {
+    /// Returns when what the vitals hold is on disk.
+    pub(crate) async fn keep(&self) {
+        self.asked.notify_one();
+        self.kept.notified().await;
+    }
+}
+
 pub(crate) struct Heartbeat<'a> {
     pub(crate) queue: &'a dyn Queue,
     pub(crate) lease: &'a Lease,
     pub(crate) every: Duration,
     pub(crate) deadline: Instant,
     pub(crate) hand_back: &'a CancellationToken,
+    pub(crate) keeping: &'a Keeping,
     /// When the lease was last known to hold, by a clock that cannot jump.
     pub(crate) held_at: Instant,
 }
@@ -51,24 +67,50 @@ impl Heartbeat<'_> {
         tokio::pin!(work);
         let mut ticks = interval_at(Instant::now() + self.every, self.every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut waited_for = false;
         loop {
             tokio::select! {
                 done = &mut work => return Ok(done),
                 () = self.hand_back.cancelled() => return Err(Interrupt::Draining),
                 () = sleep_until(self.deadline) => return Err(Interrupt::TimedOut),
-                _ = ticks.tick() => self.beat(vitals).await?,
+                _ = ticks.tick() => {}
+                () = self.keeping.asked.notified() => waited_for = true,
+            }
+            if self.beat(vitals).await? && waited_for {
+                self.keeping.kept.notify_one();
+                waited_for = false;
             }
         }
     }
 
-    async fn beat(&mut self, vitals: &watch::Receiver<Vitals>) -> Result<(), Interrupt> {
+    /// Waits for `stopping`, extending the lease for as long as it holds: what stops elsewhere may take its time.
+    pub(crate) async fn while_stopping(
+        &mut self,
+        vitals: &watch::Receiver<Vitals>,
+        stopping: impl Future<Output = ()>,
+    ) {
+        tokio::pin!(stopping);
+        let mut ticks = interval_at(Instant::now() + self.every, self.every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = &mut stopping => return,
+                _ = ticks.tick() => if matches!(self.beat(vitals).await, Err(Interrupt::Lost)) {
+                    return stopping.await;
+                },
+            }
+        }
+    }
+
+    /// Extends the lease; tells whether that is on disk.
+    async fn beat(&mut self, vitals: &watch::Receiver<Vitals>) -> Result<bool, Interrupt> {
         let asked_at = Instant::now();
         let Vitals { progress, checkpoint } = vitals.borrow().clone();
         match self.queue.extend(self.lease.render.id, &self.lease.token, progress, checkpoint).await {
             Ok(extended) if extended.cancel_requested => Err(Interrupt::Cancelled),
             Ok(_) => {
                 self.held_at = asked_at;
-                Ok(())
+                Ok(true)
             }
             Err(LeaseError::Lost) => Err(Interrupt::Lost),
             // The queue may have given the lease to somebody else by now without our hearing of it.
@@ -77,7 +119,7 @@ impl Heartbeat<'_> {
             }
             Err(error @ LeaseError::Queue(_)) => {
                 tracing::warn!(error = error_chain(&error), "could not extend the lease; trying again");
-                Ok(())
+                Ok(false)
             }
         }
     }

@@ -36,11 +36,16 @@ impl Logs {
     }
 
     /// Wall time.
-    pub(crate) fn now(&self) -> jiff::Timestamp {
+    #[must_use]
+    pub fn now(&self) -> jiff::Timestamp {
         self.clock.now()
     }
 
-    pub(crate) fn create(&self, render: RenderId, attempt: u32) -> io::Result<AttemptLog> {
+    /// Opens the log of an attempt, at its end.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn create(&self, render: RenderId, attempt: u32) -> io::Result<AttemptLog> {
         let path = self.path(render, attempt);
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;
@@ -53,7 +58,7 @@ impl Logs {
 
 /// The log of one attempt, open. Lines are short and rare, so they are written where they come up.
 #[derive(Debug)]
-pub(crate) struct AttemptLog {
+pub struct AttemptLog {
     file: File,
     written: u64,
     clock: Arc<dyn Clock>,
@@ -61,7 +66,7 @@ pub(crate) struct AttemptLog {
 
 impl AttemptLog {
     /// Adds a line. A disk that does not take it costs the line, never the render.
-    pub(crate) fn line(&mut self, source: &str, text: &str) {
+    pub fn line(&mut self, source: &str, text: &str) {
         if self.written >= LIMIT {
             return;
         }

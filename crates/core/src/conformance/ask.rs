@@ -87,6 +87,7 @@ pub fn succeeded() -> Outcome {
         width: Some(1920),
         height: Some(1080),
         duration_in_seconds: Some(5.0),
+        cost_in_usd: None,
         deletion: None,
     })
 }

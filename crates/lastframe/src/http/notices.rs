@@ -92,7 +92,7 @@ pub(super) async fn put(
     let defaults: NoticeDefaults = body.fields()?.into_typed()?;
     let mut errors: Vec<_> = check_name("/tenant", &name).into_iter().collect();
     errors.extend(defaults.check());
-    errors.extend(submit::in_vain(&api, "/email", &defaults.email));
+    errors.extend(super::submit::check_mail(&api, "/email", &defaults.email));
     if !errors.is_empty() {
         return Err(ApiError::Invalid(errors));
     }

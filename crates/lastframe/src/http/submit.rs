@@ -9,8 +9,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lastframe_core::batch;
 use lastframe_core::ports::{IdempotencyKey, NewRender, SubmitError, Submitted};
+use lastframe_core::request::FOR_LAMBDA;
 use lastframe_core::site::{Composition, SiteVersion};
-use lastframe_core::{FieldError, Kind, Render, RenderId, RenderRequest, Scope};
+use lastframe_core::{FieldError, Kind, Render, RenderId, RenderRequest, RendererName, Scope};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -18,6 +19,7 @@ use super::limits::{Standing, TooManyRequests};
 use super::renders::view;
 use super::{Accepted, Api, ApiError, Body, RenderView};
 use crate::identity::Caller;
+use crate::renderers;
 
 /// The longest `Idempotency-Key`, in bytes.
 const LONGEST_KEY: usize = 256;
@@ -100,6 +102,7 @@ async fn answer(
 ) -> Result<Answer, ApiError> {
     caller.need(Scope::RendersWrite)?;
     let (request, ignored) = RenderRequest::parse(body.fields()?, kind)?;
+    let ignored = left_out(api, &request, ignored);
     match accept(api, caller, request, kind, headers.key(kind.as_str(), body)).await? {
         Accept::Queued(render) => {
             Ok(Answer::Accepted(Box::new(Accepted { render: view(api, *render).await?, ignored })))
@@ -142,7 +145,13 @@ pub(super) async fn submit_batch(
     caller.need(Scope::RendersWrite)?;
     let key = headers.key("batch", &body);
     let read = batch::parse(body.fields()?, api.queue.capabilities().batch)?;
-    let (requests, ignored): (Vec<_>, Vec<_>) = read.into_iter().unzip();
+    let (requests, ignored): (Vec<_>, Vec<_>) = read
+        .into_iter()
+        .map(|(request, ignored)| {
+            let ignored = left_out(&api, &request, ignored);
+            (request, ignored)
+        })
+        .unzip();
     let checked = Checked::new(&api, &caller, requests, Kind::Media, batch::place).await?;
     let renders = checked.queue(&api, &caller, key).await?;
     let now = api.clock.now();
@@ -178,7 +187,9 @@ pub(super) async fn enqueue(
     let key = headers.key(Kind::Media.as_str(), &body);
     let fields = body.fields()?;
     let (request, ignored) = if fields.has("composition") {
-        RenderRequest::parse(fields, Kind::Media)?
+        let (request, ignored) = RenderRequest::parse(fields, Kind::Media)?;
+        let ignored = left_out(&api, &request, ignored);
+        (request, ignored)
     } else {
         let request = RenderRequest {
             serve_url: api.config.enqueue_site.clone(),
@@ -211,6 +222,14 @@ pub(super) async fn enqueue_in_stage(
     body: Body,
 ) -> Result<Response, ApiError> {
     enqueue(api, caller, headers, body).await
+}
+
+/// Of the options that may come to nothing, those that do: what is for Remotion Lambda alone does not, there.
+fn left_out(api: &Api, request: &RenderRequest, mut ignored: Vec<String>) -> Vec<String> {
+    if renderers::renderer_of(&api.config, request) == RendererName::Lambda {
+        ignored.retain(|name| !FOR_LAMBDA.contains(&name.as_str()));
+    }
+    ignored
 }
 
 enum Accept {
@@ -273,10 +292,16 @@ impl Checked {
         let (can, now) = (api.queue.capabilities(), api.clock.now());
         let mut errors = Vec::new();
         for (index, request) in requests.iter_mut().enumerate() {
-            let mut wrong = check(request, &found[&request.serve_url], kind);
+            let site = &found[&request.serve_url];
+            let mut wrong = check(request, site, kind);
+            if let Ok(site) = site {
+                wrong.extend(renderers::check(&api.config, request, kind, &site.remotion_version));
+            }
             wrong.extend(request.check_supported(&can, now));
             wrong.extend(standing.bound(request, api.config.timeout));
-            wrong.extend(mail(api, request));
+            wrong.extend(
+                request.notify.as_ref().and_then(|notify| check_mail(api, "/notify/email", &notify.email)),
+            );
             wrong.extend(check_retried(api, caller, request).await?);
             errors.extend(wrong.into_iter().map(|error| error.below(&place(index))));
         }
@@ -305,6 +330,9 @@ impl Checked {
             self.requests.iter_mut().for_each(|request| request.tell_by_default(&told));
         }
         let new = |request: RenderRequest| {
+            // As it is configured now: what has been accepted stays where it was sent.
+            let renderer = renderers::renderer_of(&api.config, &request);
+            let request = request.rendered_by(renderer);
             let site = &self.sites[&request.serve_url];
             NewRender {
                 kind: self.kind,
@@ -362,12 +390,8 @@ impl Checked {
     }
 }
 
-fn mail(api: &Api, request: &RenderRequest) -> Option<FieldError> {
-    request.notify.as_ref().and_then(|notify| in_vain(api, "/notify/email", &notify.email))
-}
-
-/// Who asks for a mail must not wait for it in vain.
-pub(super) fn in_vain(api: &Api, pointer: &str, addresses: &[String]) -> Option<FieldError> {
+/// Who asks for mail must not wait for it in vain.
+pub(super) fn check_mail(api: &Api, pointer: &str, addresses: &[String]) -> Option<FieldError> {
     let detail = "cannot be honoured: this server sends no mail: set [email] in its configuration";
     (!addresses.is_empty() && api.config.email.is_none()).then(|| FieldError::new(pointer, detail))
 }

@@ -108,6 +108,9 @@ pub(crate) struct OutputView {
     /// Seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) duration_in_seconds: Option<f64>,
+    /// What rendering it has cost, in US dollars, as Remotion Lambda estimates it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cost_in_usd: Option<f64>,
     /// When the file was deleted, as `deleteAfter` asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) deleted_at: Option<Timestamp>,
@@ -218,6 +221,7 @@ impl From<Output> for OutputView {
             width: output.width,
             height: output.height,
             duration_in_seconds: output.duration_in_seconds,
+            cost_in_usd: output.cost_in_usd,
         }
     }
 }

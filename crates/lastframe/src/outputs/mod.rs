@@ -1,4 +1,4 @@
-//! Where outputs lie: in the data folder, or in a bucket. Their keys say where.
+//! Where outputs lie: in the data folder, in a bucket, or where Remotion Lambda has put them. Their keys say where.
 
 mod local;
 #[cfg(feature = "s3")]
@@ -22,6 +22,7 @@ use self::local::Folder;
 use self::object::Buckets;
 pub(crate) use self::object::Unfit;
 use crate::config::Storage;
+use crate::lambda::LambdaOutputs;
 
 /// What a poster's name ends with.
 const POSTER: &str = ".poster.jpg";
@@ -40,13 +41,18 @@ fn poster_of(key: &str) -> io::Result<String> {
 pub(crate) struct Places {
     folder: Folder,
     buckets: Buckets,
+    lambda: LambdaOutputs,
 }
 
 impl Places {
     /// # Errors
     /// When the configured place is none that this program knows, or its secret cannot be read.
     pub(crate) fn open(folder: PathBuf, storage: &Storage) -> io::Result<Self> {
-        Ok(Self { folder: Folder::new(folder), buckets: Buckets::open(storage)? })
+        Ok(Self {
+            folder: Folder::new(folder),
+            buckets: Buckets::open(storage)?,
+            lambda: LambdaOutputs::default(),
+        })
     }
 
     /// Tries whether new outputs can be put, read and deleted.
@@ -62,12 +68,18 @@ impl Places {
     /// What is wrong with an output; none when all is well. Of one in a bucket, its size and the digest that it was put
     /// with are compared: its bytes are the storage's to keep.
     pub(crate) async fn examine(&self, output: &Output) -> io::Result<Option<String>> {
-        if is_url(&output.key) {
+        if is_on_lambda(&output.key) {
+            self.lambda.examine(output).await
+        } else if is_url(&output.key) {
             self.buckets.examine(output).await
         } else {
             self.folder.examine(output).await
         }
     }
+}
+
+fn is_on_lambda(key: &str) -> bool {
+    key.starts_with("lambda://")
 }
 
 fn is_url(key: &str) -> bool {
@@ -89,11 +101,19 @@ impl Outputs for Places {
     }
 
     async fn read(&self, key: &str, range: Range<u64>) -> io::Result<Option<OutputBytes>> {
-        if is_url(key) { self.buckets.read(key, range).await } else { self.folder.read(key, range).await }
+        match key {
+            _ if is_on_lambda(key) => self.lambda.read(key, range).await,
+            _ if is_url(key) => self.buckets.read(key, range).await,
+            _ => self.folder.read(key, range).await,
+        }
     }
 
     async fn link(&self, output: &Output, disposition: &str, valid: Duration) -> io::Result<Option<String>> {
-        if is_url(&output.key) { self.buckets.link(output, disposition, valid).await } else { Ok(None) }
+        match output.key.as_str() {
+            key if is_on_lambda(key) => self.lambda.link(output, disposition, valid).await.map(Some),
+            key if is_url(key) => self.buckets.link(output, disposition, valid).await,
+            _ => Ok(None),
+        }
     }
 
     async fn put_poster(&self, key: &str, file: &Path) -> io::Result<()> {
@@ -105,10 +125,10 @@ impl Outputs for Places {
     }
 
     async fn delete(&self, key: &str) -> io::Result<()> {
-        if is_url(key) {
-            self.buckets.delete(key).await?;
-        } else {
-            self.folder.delete(key).await?;
+        match key {
+            _ if is_on_lambda(key) => self.lambda.delete(key).await?,
+            _ if is_url(key) => self.buckets.delete(key).await?,
+            _ => self.folder.delete(key).await?,
         }
         match poster_of(key) {
             Ok(poster) => self.folder.delete(&poster).await,

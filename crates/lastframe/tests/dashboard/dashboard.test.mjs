@@ -1,6 +1,7 @@
 // What people do on the dashboard. `tests/it/dashboard.rs` starts the server that this looks at.
 
 import assert from "node:assert/strict";
+import { createServer } from "node:http";
 import { after, before, test } from "node:test";
 import { accessible, ask, ended, enter, fits, launch, person, server, submit, visit } from "./browser.mjs";
 
@@ -345,4 +346,27 @@ test("the page's files are kept for good, and the page itself is asked about", a
   const file = await fetch(`${server}/${script}`);
   assert.match(file.headers.get("cache-control"), /immutable/);
   assert.equal((await fetch(`${server}/${script.replace(/assets\/[^/]+/, "assets/0123456789abcdef")}`)).status, 404);
+});
+
+test("what was not delivered is sent again", async () => {
+  let answer = 410;
+  const receiver = createServer((request, response) => {
+    request.resume();
+    response.writeHead(answer).end();
+  });
+  await new Promise((listening) => receiver.listen(0, "127.0.0.1", listening));
+  const url = `http://127.0.0.1:${receiver.address().port}/done`;
+  const id = await submit("tiny", { webhook: { url } });
+  await ended(id);
+  const { page, leave } = await person(browser);
+  await enter(page);
+  await visit(page, `renders/${id}`, "tiny");
+  const delivery = page.locator(".delivery");
+  await delivery.filter({ hasText: "Failed" }).filter({ hasText: "410" }).waitFor();
+  await accessible(page, "a render with a delivery");
+  answer = 200;
+  await page.getByRole("button", { name: /^Send again/ }).click();
+  await delivery.filter({ hasText: "Delivered" }).filter({ hasText: "2 tries" }).waitFor();
+  await leave();
+  receiver.close();
 });

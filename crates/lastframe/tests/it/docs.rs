@@ -80,6 +80,8 @@ fn every_code_that_the_api_answers_or_a_render_fails_with_is_explained() {
         include_str!("../../../worker/src/local/mod.rs"),
         include_str!("../../../worker/src/local/remote.rs"),
         include_str!("../../../core/src/verify.rs"),
+        include_str!("../../../aws/src/render/course.rs"),
+        include_str!("../../../aws/src/render/client.rs"),
         include_str!("../../../store/src/lease.rs"),
     ];
     let failures = rooms.iter().flat_map(|room| room.split("Failure::new(").skip(1));
@@ -89,7 +91,20 @@ fn every_code_that_the_api_answers_or_a_render_fails_with_is_explained() {
     all.extend(told.flat_map(|(_, code)| codes(code, '\'')));
     // Beside the codes there are the stages that they depend on.
     all.extend(classified.flat_map(|line| codes(line, '\'')).filter(|word| word.contains('_')));
-    for known in ["token_missing", "sidecar_gone", "worker_lost", "asset_failed", "component_error"] {
+    let on_lambda = include_str!("../../../aws/src/render/cause.rs");
+    all.extend(codes(between(on_lambda, "const MESSAGES", "];"), '"').filter(|word| word.contains('_')));
+    let refusals = include_str!("../../../aws/src/render/client.rs");
+    all.extend(codes(between(refusals, "fn refusal", "\n}"), '"').filter(|word| word.starts_with("lambda_")));
+    for known in [
+        "lambda_stuck",
+        "lambda_version",
+        "lambda_no_space",
+        "token_missing",
+        "sidecar_gone",
+        "worker_lost",
+        "asset_failed",
+        "component_error",
+    ] {
         assert!(all.contains(&known), "{known} is not found in the sources: {all:?}");
     }
     for code in all {
@@ -106,6 +121,7 @@ async fn every_command_that_a_document_shows_is_one() {
         include_str!("../../../../docs/configuration.md"),
         include_str!("../../../../docs/identity.md"),
         include_str!("../../../../docs/install.md"),
+        include_str!("../../../../docs/lambda.md"),
         include_str!("../../../../docs/notices.md"),
         include_str!("../../../../docs/operate.md"),
         include_str!("../../../../docs/sites.md"),

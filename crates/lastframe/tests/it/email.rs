@@ -259,6 +259,15 @@ async fn a_server_that_sends_no_mail_takes_no_render_that_wants_one() {
     assert!(problem["errors"][0]["detail"].as_str().unwrap().contains("set [email]"), "{problem}");
     let (status, problem) = server.post("/v1/renders/batch", &json!({"renders": [body]})).await;
     assert_eq!((status, &problem["errors"][0]["pointer"]), (422, &json!("/renders/0/notify/email")));
+    let defaults = json!({"email": ["anna@example.com"]});
+    let answer = server
+        .request(reqwest::Method::PUT, "/v1/tenants/acme/notices")
+        .json(&defaults)
+        .send()
+        .await
+        .unwrap();
+    let problem: Value = answer.json().await.unwrap();
+    assert_eq!((&problem["status"], &problem["errors"][0]["pointer"]), (&json!(422), &json!("/email")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,9 +15,13 @@ mod email;
 mod encryption;
 mod events;
 mod faults;
+#[cfg(feature = "aws")]
+mod function;
 mod hardening;
 mod identity;
 mod issuers;
+#[cfg(feature = "aws")]
+mod lambda;
 mod limits;
 mod logs;
 mod malformed;

@@ -37,11 +37,18 @@ pub(crate) struct S3 {
     url: String,
     relay: SocketAddr,
     fault: Arc<Mutex<Fault>>,
+    bucket: String,
     key: String,
 }
 
 impl S3 {
     pub(crate) async fn start() -> Self {
+        let (_, policy) = include_str!("../../../../docs/storage.md").split_once("```json\n").unwrap();
+        Self::with(BUCKET, policy.split_once("```").unwrap().0).await
+    }
+
+    /// The same with that bucket, and a user who may do what that policy says.
+    pub(crate) async fn with(bucket: &str, policy: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/peers/venv/bin/ministack");
@@ -63,16 +70,15 @@ impl S3 {
         let fault = Arc::new(Mutex::new(Fault::None));
         tokio::spawn(accept(listener, SocketAddr::from(([127, 0, 0, 1], port)), Arc::clone(&fault)));
         let url = format!("http://127.0.0.1:{port}");
-        let mut s3 = Self { process, folder, url, relay, fault, key: String::new() };
+        let mut s3 = Self { process, folder, url, relay, fault, bucket: bucket.into(), key: String::new() };
         while client().get(format!("{}/_ministack/health", s3.url)).send().await.is_err() {
             assert!(s3.process.try_wait().unwrap().is_none(), "the service ended");
             // It cannot signal that it listens; asking again is all there is.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        s3.as_root("s3", Method::PUT, &format!("/{BUCKET}"), "").await;
+        s3.as_root("s3", Method::PUT, &format!("/{bucket}"), "").await;
         s3.iam("CreateUser", "").await;
-        let (_, policy) = include_str!("../../../../docs/storage.md").split_once("```json\n").unwrap();
-        let policy = percent::encode(policy.split_once("```").unwrap().0);
+        let policy = percent::encode(policy);
         s3.iam("PutUserPolicy", &format!("&PolicyName=p&PolicyDocument={policy}")).await;
         let made = s3.iam("CreateAccessKey", "").await;
         let value = |tag: &str| {
@@ -85,25 +91,47 @@ impl S3 {
     }
 
     /// A request of the owner, whose signature the service does not look at.
-    async fn as_root(&self, service: &str, method: Method, path: &str, body: &str) -> String {
+    async fn as_root(
+        &self,
+        service: &str,
+        method: Method,
+        path: &str,
+        body: impl Into<reqwest::Body>,
+    ) -> String {
         let signed = format!(
             "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=x"
         );
         let request = client().request(method, format!("{}{path}", self.url)).header("authorization", signed);
-        let answer = request.body(body.to_owned()).send().await.unwrap();
+        let answer = request.body(body).send().await.unwrap();
         let (status, text) = (answer.status(), answer.text().await.unwrap());
-        assert!(status.is_success(), "{path} {body}: {text}");
+        assert!(status.is_success(), "{path}: {text}");
         text
     }
 
     async fn iam(&self, action: &str, more: &str) -> String {
         let body = format!("Action={action}&Version=2010-05-08&UserName=lastframe{more}");
-        self.as_root("iam", Method::POST, "/", &body).await
+        self.as_root("iam", Method::POST, "/", body).await
     }
 
     /// The configuration of a server that puts its outputs here, by way of the relay.
     pub(crate) fn config(&self, more: &str) -> String {
         format!("{}\n[storage]\nurl = \"s3://{BUCKET}/videos\"\n{}\n{more}", queue(), self.access())
+    }
+
+    /// Where it is itself.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Where the relay is.
+    pub(crate) fn relayed(&self) -> String {
+        format!("http://{}", self.relay)
+    }
+
+    /// The user's access key, and the secret that belongs to it.
+    pub(crate) fn keys(&self) -> (String, String) {
+        let secret = std::fs::read_to_string(self.folder.path().join("secret")).unwrap();
+        (self.key.clone(), secret.trim().to_owned())
     }
 
     /// The same, for a server that keeps its outputs itself and still knows how to reach this.
@@ -133,22 +161,36 @@ impl S3 {
 
     /// The keys of all objects.
     pub(crate) async fn objects(&self) -> Vec<String> {
-        let listed = self.as_root("s3", Method::GET, &format!("/{BUCKET}?list-type=2"), "").await;
+        self.objects_in(&self.bucket).await
+    }
+
+    pub(crate) async fn objects_in(&self, bucket: &str) -> Vec<String> {
+        let listed = self.as_root("s3", Method::GET, &format!("/{bucket}?list-type=2"), "").await;
         listed.split("<Key>").skip(1).map(|key| key.split_once('<').unwrap().0.to_owned()).collect()
+    }
+
+    /// The names of all buckets.
+    pub(crate) async fn buckets(&self) -> Vec<String> {
+        let listed = self.as_root("s3", Method::GET, "/", "").await;
+        listed.split("<Name>").skip(1).map(|name| name.split_once('<').unwrap().0.to_owned()).collect()
     }
 
     /// Uploads that were begun and neither completed nor given up.
     pub(crate) async fn unfinished(&self) -> usize {
-        let listed = self.as_root("s3", Method::GET, &format!("/{BUCKET}?uploads"), "").await;
+        let listed = self.as_root("s3", Method::GET, &format!("/{}?uploads", self.bucket), "").await;
         listed.matches("<UploadId>").count()
     }
 
     pub(crate) async fn remove(&self, key: &str) {
-        self.as_root("s3", Method::DELETE, &format!("/{BUCKET}/{key}"), "").await;
+        self.as_root("s3", Method::DELETE, &format!("/{}/{key}", self.bucket), "").await;
     }
 
-    pub(crate) async fn put(&self, key: &str, body: &str) {
-        self.as_root("s3", Method::PUT, &format!("/{BUCKET}/{key}"), body).await;
+    pub(crate) async fn put(&self, key: &str, body: impl Into<reqwest::Body>) {
+        self.put_in(&self.bucket, key, body).await;
+    }
+
+    pub(crate) async fn put_in(&self, bucket: &str, key: &str, body: impl Into<reqwest::Body>) {
+        self.as_root("s3", Method::PUT, &format!("/{bucket}/{key}"), body).await;
     }
 }
 

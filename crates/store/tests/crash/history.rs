@@ -193,8 +193,7 @@ impl Wanted {
                 run_at: self.run_at.map(|at| jiff::Timestamp::from_millisecond(at).unwrap()),
                 max_attempts: Some(self.max_attempts),
                 on_failure: Some(if self.holds { OnFailure::Block } else { OnFailure::Continue }),
-                timeout_in_seconds: None,
-                retry_of: None,
+                ..QueueOptions::default()
             }),
             ..RenderRequest::default()
         }

@@ -215,6 +215,7 @@ impl Script {
                 width: None,
                 height: None,
                 duration_in_seconds: None,
+                cost_in_usd: None,
                 deletion: None,
             });
         }

@@ -199,6 +199,7 @@ fn outcome(end: End, token: &LeaseToken) -> Outcome {
             width: None,
             height: None,
             duration_in_seconds: None,
+            cost_in_usd: None,
             deletion: None,
         }),
         End::FailedForNow => Outcome::Failed(Failure::new(REPORTED, token.0.as_str(), true)),

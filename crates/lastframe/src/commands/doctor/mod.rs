@@ -4,6 +4,8 @@
 //! runs the browser, not only finds it.
 
 mod folder;
+#[cfg(feature = "aws")]
+mod lambda;
 mod mail;
 mod programs;
 mod server;
@@ -108,6 +110,10 @@ impl Doctor {
         findings.extend(programs::fonts().await);
         findings.extend(folder::look(&data));
         findings.push(mail::look(config.as_ref(), self.mail_to.as_deref()).await);
+        #[cfg(feature = "aws")]
+        if let Some(config) = &config {
+            findings.extend(lambda::look(config).await);
+        }
         findings.extend(server::look(&self.server, &data, config.as_ref()).await);
         let fails = findings.iter().filter(|finding| finding.state == State::Fail).count();
         let warns = findings.iter().filter(|finding| finding.state == State::Warn).count();

@@ -110,6 +110,7 @@ impl Machine<'_> {
                 width: Some(1920),
                 height: Some(1080),
                 duration_in_seconds: Some(5.0),
+                cost_in_usd: None,
                 deletion: None,
             }),
             End::Fails { code } => Outcome::Failed(Failure::new(code, "", code != "composition_not_found")),

@@ -1,0 +1,196 @@
+//! Which renderer a render goes to: this machine's, or Remotion Lambda.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use lastframe_core::ports::{Job, Renderer, Run, RunEvent, Stop};
+use lastframe_core::{Checkpoint, Failure, FieldError, Kind, RenderRequest, RendererName};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::config::Config;
+use crate::lambda;
+
+/// All renderers, behind the one port. Each has room for so many renders at once; more wait under their leases.
+#[derive(Debug)]
+pub(crate) struct Renderers {
+    local: Room,
+    lambda: Option<Room>,
+}
+
+#[derive(Clone, Debug)]
+struct Room {
+    renderer: Arc<dyn Renderer>,
+    seats: Arc<Semaphore>,
+}
+
+impl Renderers {
+    pub(crate) fn new(config: &Config, local: Arc<dyn Renderer>, lambda: Option<Arc<dyn Renderer>>) -> Self {
+        let room = |renderer, seats| Room { renderer, seats: Arc::new(Semaphore::new(seats)) };
+        Self {
+            local: room(local, config.concurrency),
+            lambda: lambda.map(|lambda| room(lambda, config.lambda.concurrency)),
+        }
+    }
+}
+
+#[async_trait]
+impl Renderer for Renderers {
+    async fn start(&self, job: Job, checkpoint: Option<Checkpoint>) -> Box<dyn Run> {
+        // What has begun on Lambda is followed there, whatever the configuration says by now.
+        let began = checkpoint.as_ref().is_some_and(lambda::is_on_lambda);
+        let is_for_lambda = began || job.request.renderer() == Some(RendererName::Lambda);
+        let room = match &self.lambda {
+            _ if !is_for_lambda => &self.local,
+            Some(lambda) => lambda,
+            None => return Box::new(Nowhere { told: false }),
+        };
+        if began {
+            return room.renderer.start(job, checkpoint).await;
+        }
+        Box::new(Seated { room: room.clone(), state: State::Waiting(Box::new(job), checkpoint) })
+    }
+}
+
+/// The run of a render that was accepted for Lambda, by a server that has no functions any more.
+struct Nowhere {
+    told: bool,
+}
+
+#[async_trait]
+impl Run for Nowhere {
+    async fn next(&mut self) -> RunEvent {
+        if std::mem::replace(&mut self.told, true) {
+            std::future::pending::<()>().await;
+        }
+        let message = "it was accepted for Remotion Lambda, and no function is configured any more: configure one and retry it, \
+                       or submit it again";
+        RunEvent::Failed(Failure::new("lambda_not_configured", message, false))
+    }
+
+    async fn stop(self: Box<Self>, _why: Stop) {}
+}
+
+/// A run that begins when there is a seat for it.
+struct Seated {
+    room: Room,
+    state: State,
+}
+
+enum State {
+    Waiting(Box<Job>, Option<Checkpoint>),
+    Running(Box<dyn Run>, OwnedSemaphorePermit),
+    /// Nobody gives out seats any more.
+    Closed,
+}
+
+#[async_trait]
+impl Run for Seated {
+    async fn next(&mut self) -> RunEvent {
+        if let State::Waiting(..) = &self.state {
+            let seat = Arc::clone(&self.room.seats).acquire_owned().await;
+            // A renderer starts at once: nothing can come in between.
+            let waiting = std::mem::replace(&mut self.state, State::Closed);
+            if let (Ok(seat), State::Waiting(job, checkpoint)) = (seat, waiting) {
+                self.state = State::Running(self.room.renderer.start(*job, checkpoint).await, seat);
+            }
+        }
+        match &mut self.state {
+            State::Running(run, _) => run.next().await,
+            _ => std::future::pending().await,
+        }
+    }
+
+    async fn stop(self: Box<Self>, why: Stop) {
+        if let State::Running(run, _seat) = self.state {
+            run.stop(why).await;
+        }
+    }
+}
+
+/// What makes the render, when it does not say.
+pub(crate) fn renderer_of(config: &Config, request: &RenderRequest) -> RendererName {
+    request.renderer().unwrap_or(config.renderer)
+}
+
+/// Everything that the renderer of a request cannot do with it.
+pub(crate) fn check(
+    config: &Config,
+    request: &RenderRequest,
+    kind: Kind,
+    remotion_version: &str,
+) -> Vec<FieldError> {
+    match renderer_of(config, request) {
+        RendererName::Local => request.check_on_this_machine(),
+        RendererName::Lambda => {
+            let mut errors = request.check_on_lambda(kind);
+            errors.extend(nowhere(config, request, remotion_version));
+            errors.extend(elsewhere(config, request));
+            errors
+        }
+    }
+}
+
+/// What is asked for beyond what the configuration lets everybody use.
+fn elsewhere(config: &Config, request: &RenderRequest) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let functions = &config.lambda.functions;
+    if let Some(bucket) = &request.force_bucket_name
+        && !functions.iter().any(|function| function.bucket.as_ref() == Some(bucket))
+    {
+        let detail = "no function is configured with this bucket ([[lambda.function]]): leave it out";
+        errors.push(FieldError::new("/forceBucketName", detail));
+    }
+    if let Some(name) = &request.renderer_function_name
+        && !functions.iter().any(|function| function.name == *name)
+    {
+        let detail = "it is not configured ([[lambda.function]]): leave it out";
+        errors.push(FieldError::new("/rendererFunctionName", detail));
+    }
+    let asked = request.queue.as_ref().and_then(|queue| queue.max_cost);
+    if let (Some(asked), Some(most)) = (asked, config.lambda.max_cost)
+        && asked > most
+    {
+        let detail = format!("is {asked}, and may be {most} at most (lambda.max_cost)");
+        errors.push(FieldError::new("/queue/maxCost", detail));
+    }
+    errors
+}
+
+/// Why no function that is configured takes the request.
+fn nowhere(config: &Config, request: &RenderRequest, remotion_version: &str) -> Option<FieldError> {
+    let all = &config.lambda.functions;
+    if all.is_empty() {
+        let detail = "this server has no function of Remotion Lambda: [[lambda.function]] in its configuration names them";
+        return Some(FieldError::new("/queue/renderer", detail));
+    }
+    let in_region: Vec<_> = all
+        .iter()
+        .filter(|function| request.region.as_ref().is_none_or(|region| *region == function.region))
+        .collect();
+    if in_region.is_empty() {
+        let regions: Vec<_> = all.iter().map(|function| function.region.as_str()).collect();
+        let detail = format!("no function is configured there; there are some in {}", regions.join(", "));
+        return Some(FieldError::new("/region", detail));
+    }
+    let named: Vec<_> = in_region
+        .iter()
+        .filter(|function| request.function_name.as_ref().is_none_or(|name| *name == function.name))
+        .collect();
+    if named.is_empty() {
+        let names: Vec<_> = in_region.iter().map(|function| function.name.as_str()).collect();
+        let detail = format!("it is not configured; there are {}", names.join(", "));
+        return Some(FieldError::new("/functionName", detail));
+    }
+    let versions: Vec<_> = named.iter().map(|function| lambda::version_of(&function.name)).collect();
+    let fits =
+        versions.iter().any(|version| version.as_deref().is_none_or(|version| version == remotion_version));
+    (!fits).then(|| {
+        let versions: Vec<_> = versions.into_iter().flatten().collect();
+        let detail = format!(
+            "the site was bundled with Remotion {remotion_version}, and the functions have {}: deploy a function of that \
+             version, or add the site again",
+            versions.join(", ")
+        );
+        FieldError::new("/serveUrl", detail)
+    })
+}
