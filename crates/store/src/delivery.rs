@@ -64,7 +64,10 @@ pub(crate) fn list(db: &Connection, filter: &DeliveryFilter) -> rusqlite::Result
         add(own, Box::new(tenant.as_str().to_owned()));
     }
     if let Some(render) = filter.render {
-        add("delivery.seq = (SELECT seq FROM render WHERE id = ?)", Box::new(render.to_string()));
+        add(
+            "delivery.seq = (SELECT seq FROM render WHERE id = ? AND intact AND +id = ?)",
+            Box::new(render.to_string()),
+        );
     }
     if let Some(status) = filter.status {
         add("delivery.status = ?", Box::new(status.as_str()));

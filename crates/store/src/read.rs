@@ -55,8 +55,10 @@ fn secret(row: &Row<'_>, ring: &Ring, column: &str) -> rusqlite::Result<String> 
 }
 
 pub(crate) fn attempts(db: &Connection, id: RenderId) -> rusqlite::Result<Vec<Attempt>> {
+    // The index of ids may be what is damaged, and lead to the attempts of another.
     db.prepare_cached(
-        "SELECT number, worker, attempt.started_at, ended_at, outcome, attempt.error, attempt.intact
+        "SELECT number, worker, attempt.started_at, ended_at, outcome, attempt.error,
+            attempt.intact AND render.intact AND +render.id = ?1
          FROM attempt JOIN render USING (seq) WHERE render.id = ?1 ORDER BY number",
     )?
     .query_map([id.to_string()], |row| {

@@ -404,6 +404,10 @@ fn run(
         {
             ring.replace(keys);
         }
+        // Before anybody is answered: who has heard that a render has ended finds that it is owed.
+        if committed.is_ok() {
+            signals.owed.committed();
+        }
         for reply in replies {
             reply(committed.as_ref().map(drop));
         }
@@ -418,7 +422,6 @@ fn run(
             if effects.claimable {
                 signals.claimable.notify_waiters();
             }
-            signals.owed.committed();
         }
         checkpointer.after_commit(db);
     }
