@@ -83,11 +83,13 @@ async fn drain(look: &Ask) -> Result<Exit, Failed> {
     let client = &look.server.client()?;
     let queue: QueueView = client.post("/v1/queue/pause").await?;
     let drained = tokio::select! {
-        drained = await_idle(client, queue) => drained?,
+        // The signal is ours before anything is said.
+        biased;
         _ = tokio::signal::ctrl_c() => {
             let message = "interrupted; the queue stays paused (go on with `lastframe queue resume`)";
             return Err(Failed::new(Exit::Interrupted, message));
         }
+        drained = await_idle(client, queue) => drained?,
     };
     print(look.json, &drained, || {
         format!(

@@ -44,10 +44,12 @@ impl Watch {
     pub(super) async fn run(self) -> Result<Exit, Failed> {
         let client = self.server.client()?;
         tokio::select! {
-            watched = self.watch(&client) => watched,
+            // The signal is ours before anything is said.
+            biased;
             _ = tokio::signal::ctrl_c() => {
                 Err(Failed::new(Exit::Interrupted, "interrupted; the renders go on"))
             }
+            watched = self.watch(&client) => watched,
         }
     }
 

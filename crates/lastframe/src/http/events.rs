@@ -10,7 +10,7 @@ use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream::{self, StreamExt as _};
 use lastframe_core::{RenderId, Scope};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use super::renders::{owned, view};
@@ -187,12 +187,8 @@ impl Listener {
     async fn look(&self, render: RenderId) -> Result<Option<Seen>, ()> {
         let look = async {
             let Some(render) = self.api.queue.get(render).await? else { return Ok(None) };
-            let tenant = self.all.then(|| render.tenant.to_string());
             let end = render.finished_at.filter(|_| render.status.is_terminal());
-            Ok::<_, ApiError>(Some(Seen {
-                end,
-                told: Told { tenant, render: view(&self.api, render).await? },
-            }))
+            Ok::<_, ApiError>(Some(Seen { end, render: view(&self.api, render).await? }))
         };
         look.await
             .map_err(|error| tracing::error!(%error, %render, "a live stream ends: a render cannot be read"))
@@ -201,16 +197,6 @@ impl Listener {
 
 struct Seen {
     end: Option<jiff::Timestamp>,
-    told: Told,
-}
-
-/// What is told of a render.
-#[derive(Serialize)]
-struct Told {
-    /// Whose it is, where that may be anybody's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tenant: Option<String>,
-    #[serde(flatten)]
     render: RenderView,
 }
 
@@ -237,9 +223,9 @@ impl RenderStream {
             return Some((silence(&self.follower), self));
         }
         let seen = self.listener.look(self.render).await.ok()??;
-        self.over = seen.told.render.status.is_terminal();
+        self.over = seen.render.status.is_terminal();
         let id = seen.end.map_or_else(|| self.follower.place(), ended);
-        let event = Event::default().event("render").id(id).json_data(seen.told).ok()?;
+        let event = Event::default().event("render").id(id).json_data(seen.render).ok()?;
         Some((event, self))
     }
 }
@@ -264,7 +250,7 @@ impl TenantStream {
                 Some(News::Missed) => Event::default().event("reset").id(self.follower.place()).data("{}"),
                 Some(News::Changed(render)) => {
                     let Some(seen) = self.listener.look(render).await.ok()? else { continue };
-                    Event::default().event("render").id(self.follower.place()).json_data(seen.told).ok()?
+                    Event::default().event("render").id(self.follower.place()).json_data(seen.render).ok()?
                 }
             };
             return Some((event, self));

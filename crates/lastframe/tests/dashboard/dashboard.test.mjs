@@ -201,7 +201,7 @@ test("a list follows what happens, and is narrowed by state, group and the begin
   await rows.filter({ hasText: "a-group-of-its-own" }).filter({ hasText: "Succeeded" }).waitFor();
   await page.getByLabel("Find").fill("A-GROUP");
   await page.waitForFunction(() => document.querySelectorAll(".row").length === 1);
-  assert.match(page.url(), /q=A-GROUP/);
+  await page.waitForURL(/q=A-GROUP/);
   await page.getByLabel("State").selectOption("failed");
   await page.getByRole("heading", { name: "Nothing matches" }).waitFor();
   await page.getByLabel("State").selectOption("");

@@ -103,7 +103,7 @@ async fn a_tenant_hears_of_every_change_of_its_renders_and_of_nobody_elses() {
     cancel(&server, &admin, &first).await;
     let told = own.told().await;
     assert_eq!(told.render(), (first.as_str(), "cancelled"));
-    assert_eq!(told.data["tenant"], Value::Null);
+    assert_eq!(told.data["tenant"], "default");
 
     for (id, tenant) in [(&first, "default"), (&theirs, "acme"), (&first, "default")] {
         let told = all.told().await;
