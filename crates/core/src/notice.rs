@@ -194,6 +194,20 @@ impl RenderRequest {
         self.notify = (!defaults.email.is_empty()).then(|| NotifyOptions { email: defaults.email.clone() });
     }
 
+    /// The request as those who may look at the render are shown it: without the webhook, whose URL may be as good as a
+    /// secret, and without the licence key.
+    #[must_use]
+    pub fn without_secrets(self) -> Self {
+        Self { webhook: None, license_key: None, ..self }
+    }
+
+    /// Takes over from an earlier go at it what [`without_secrets`](Self::without_secrets) has kept from whoever asks
+    /// for this one.
+    pub fn with_secrets_of(&mut self, earlier: Self) {
+        self.webhook = self.webhook.take().or(earlier.webhook);
+        self.license_key = self.license_key.take().or(earlier.license_key);
+    }
+
     pub(crate) fn check_notices(&self) -> Vec<FieldError> {
         let mut errors = Vec::new();
         if let Some(webhook) = &self.webhook {

@@ -100,7 +100,8 @@ pub(super) async fn get(
 
 /// Look at what was asked for
 ///
-/// As it was understood. The values of `envVariables` are told to who may send some.
+/// As it was understood, without `webhook` and `licenseKey`; another go (`queue.retryOf`) keeps both. The values of `envVariables`
+/// are told to who may send some.
 #[utoipa::path(
     get, path = "/v1/renders/{id}/request", tag = "renders", security(("token" = [])),
     params(("id" = String, Path, description = "The render's id")),
@@ -119,7 +120,7 @@ pub(super) async fn request(
             value.clear();
         }
     }
-    Ok(Json(request))
+    Ok(Json(request.without_secrets()))
 }
 
 /// Cancel a render

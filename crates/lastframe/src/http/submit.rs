@@ -324,7 +324,14 @@ impl Checked {
         if let Some(shortage) = api.space.shortage() {
             return Err(ApiError::LowDisk(shortage));
         }
-        // Here, and not before: a dry run would show them to whoever may submit, and a URL may be a secret.
+        // This here, and not before: a dry run would show it to whoever may submit, and a URL may be a secret.
+        for request in &mut self.requests {
+            if let Some(id) = request.queue.as_ref().and_then(|queue| queue.retry_of)
+                && let Some(earlier) = api.queue.request(id).await?
+            {
+                request.with_secrets_of(earlier);
+            }
+        }
         if api.queue.capabilities().notices {
             let told = api.outbox.tenant_notices(&caller.tenant).await?.defaults;
             self.requests.iter_mut().for_each(|request| request.tell_by_default(&told));

@@ -130,6 +130,19 @@ async fn another_go_names_a_render_of_the_same_tenant() {
     let next = server.submit("tiny", json!({"queue": {"retryOf": first}})).await;
     assert_eq!(server.render(&next).await["retryOf"], json!(first));
     assert_eq!(server.render(&first).await.get("retryOf"), None);
+
+    // Nobody is shown where a webhook goes, so another go takes it over.
+    let hook = json!({"url": "http://127.0.0.1:9/T0K3N", "secret": "s3cr3t"});
+    let later = json!({"runAt": "2099-01-01T00:00:00Z"});
+    let told = server.submit("tiny", json!({"webhook": hook, "licenseKey": "l1c3nc3", "queue": later})).await;
+    let shown: Value = server.get(&format!("/v1/renders/{told}/request")).await.json().await.unwrap();
+    assert_eq!((shown.get("webhook"), shown.get("licenseKey")), (None, None), "{shown}");
+    let again =
+        server.submit("tiny", json!({"queue": {"retryOf": told, "runAt": "2099-01-01T00:00:00Z"}})).await;
+    assert_eq!(server.post(&format!("/v1/renders/{again}/cancel"), &json!({})).await.0, 202);
+    let owed: Value = server.get(&format!("/v1/deliveries?renderId={again}")).await.json().await.unwrap();
+    assert_eq!(owed["deliveries"][0]["endpoint"], "127.0.0.1:9", "{owed}");
+
     let other = server.token_of("other", &["renders:read", "renders:write", "sites:write"]).await;
     server.add_site_of(&server.token, "test").await;
     let body = json!({"serveUrl": "test", "composition": "tiny", "queue": {"retryOf": first}});
