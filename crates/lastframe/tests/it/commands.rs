@@ -174,6 +174,8 @@ async fn an_interrupt_in_a_terminal_asks_and_no_goes_on_and_a_second_one_leaves_
     interrupt(&leaving);
     await_shown(&mut terminal, "Cancel the render?");
     terminal.write_all(b"n\n").unwrap();
+    // The bar is drawn once more below the question; a second time only when the answer was read and following goes on.
+    await_shown(&mut terminal, "frames");
     await_shown(&mut terminal, "frames");
     interrupt(&leaving);
     await_shown(&mut terminal, "Cancel the render?");
