@@ -12,6 +12,7 @@ mod machine;
 mod notices;
 mod storage;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -170,6 +171,7 @@ struct EncryptionSection {
 struct SitesSection {
     origins: Vec<String>,
     max_renderers: Option<usize>,
+    renderer: BTreeMap<String, RendererName>,
 }
 
 /// The configuration, complete.
@@ -247,6 +249,8 @@ pub struct Config {
     pub origins: Vec<String>,
     /// Versions of Remotion that are installed when a site needs them, at most.
     pub max_renderers: usize,
+    /// What makes the renders of these sites, where they do not say it themselves.
+    pub site_renderers: BTreeMap<String, RendererName>,
     /// How tokens are issued, and whose are good.
     pub identity: IdentityConfig,
     /// Whether secrets in the database are sealed, and with what.
@@ -295,9 +299,14 @@ impl Config {
         );
         let usual = lastframe_core::RetryPolicy::default();
         let (renderer, lambda) = (file.render.renderer.unwrap_or(RendererName::Local), file.lambda.read()?);
+        let on_lambda = |renderer: &RendererName| *renderer == RendererName::Lambda;
         anyhow::ensure!(
-            renderer == RendererName::Local || !lambda.functions.is_empty(),
+            !on_lambda(&renderer) || !lambda.functions.is_empty(),
             "render.renderer is \"lambda\", and [[lambda.function]] names no function"
+        );
+        anyhow::ensure!(
+            !file.sites.renderer.values().any(on_lambda) || !lambda.functions.is_empty(),
+            "sites.renderer names \"lambda\", and [[lambda.function]] names no function"
         );
         Ok(Self {
             listen: flags.listen.or(file.listen).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8787))),
@@ -340,6 +349,7 @@ impl Config {
             enqueue_composition: file.enqueue.composition.unwrap_or_else(|| "main".into()),
             origins: file.sites.origins.iter().map(|text| origin(text)).collect::<anyhow::Result<_>>()?,
             max_renderers: file.sites.max_renderers.unwrap_or(10),
+            site_renderers: file.sites.renderer,
             identity: file.identity.with(file.issuer)?,
             data,
         })

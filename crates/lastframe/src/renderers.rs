@@ -107,9 +107,11 @@ impl Run for Seated {
     }
 }
 
-/// What makes the render, when it does not say.
+/// What makes the render: what it says itself, or else what is configured for its site, or for all.
 pub(crate) fn renderer_of(config: &Config, request: &RenderRequest) -> RendererName {
-    request.renderer().unwrap_or(config.renderer)
+    let site = request.serve_url.split('@').next().unwrap_or_default();
+    let of_site = config.site_renderers.get(&request.serve_url).or_else(|| config.site_renderers.get(site));
+    request.renderer().or(of_site.copied()).unwrap_or(config.renderer)
 }
 
 /// Everything that the renderer of a request cannot do with it.
@@ -193,4 +195,33 @@ fn nowhere(config: &Config, request: &RenderRequest, remotion_version: &str) -> 
         );
         FieldError::new("/serveUrl", detail)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use lastframe_core::QueueOptions;
+
+    use super::*;
+    use crate::config::Flags;
+
+    #[test]
+    fn a_render_says_what_makes_it_or_its_site_does_or_one_is_for_all() {
+        let load = |file: &str| {
+            let data = tempfile::tempdir().unwrap();
+            std::fs::write(data.path().join("lastframe.toml"), file).unwrap();
+            Config::load(Flags { data: Some(data.path().into()), ..Flags::default() })
+        };
+        let films = "[sites.renderer]\nfilms = \"lambda\"\n";
+        assert!(load(films).unwrap_err().to_string().contains("sites.renderer"));
+        let function = "[[lambda.function]]\nname = \"remotion-render-4-0-527-mem2048mb-disk2048mb-120sec\"\nregion = \"eu-central-1\"\n";
+        let config = load(&format!("{films}{function}")).unwrap();
+        let of = |site: &str, said: Option<RendererName>| {
+            let queue = Some(QueueOptions { renderer: said, ..QueueOptions::default() });
+            renderer_of(&config, &RenderRequest { serve_url: site.into(), queue, ..RenderRequest::default() })
+        };
+        assert_eq!(of("films", None), RendererName::Lambda);
+        assert_eq!(of("films@0192", None), RendererName::Lambda);
+        assert_eq!(of("films", Some(RendererName::Local)), RendererName::Local);
+        assert_eq!(of("others", None), RendererName::Local);
+    }
 }
