@@ -5,7 +5,7 @@ use lastframe_core::outbox::{DeliveryStatus, Try};
 use reqwest::Method;
 
 use super::renders::time;
-use super::{Server, print, say};
+use super::{Paging, Server, print, say};
 use crate::client::Failed;
 use crate::exit::Exit;
 use crate::http::{DeliveryPage, DeliveryView};
@@ -18,12 +18,8 @@ pub(super) struct Deliveries {
     /// pending, delivered or failed
     #[arg(long)]
     status: Option<DeliveryStatus>,
-    /// At most so many, up to 200
-    #[arg(long, default_value_t = 20)]
-    limit: u32,
-    /// Where the list before ended
-    #[arg(long)]
-    cursor: Option<String>,
+    #[command(flatten)]
+    paging: Paging,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -34,10 +30,9 @@ pub(super) struct Deliveries {
 impl Deliveries {
     pub(super) async fn run(self) -> Result<Exit, Failed> {
         let client = self.server.client()?;
-        let mut query = vec![("limit", self.limit.to_string())];
+        let mut query = self.paging.query();
         query.extend(self.render.map(|render| ("renderId", render)));
         query.extend(self.status.map(|status| ("status", status.to_string())));
-        query.extend(self.cursor.map(|cursor| ("cursor", cursor)));
         let page: DeliveryPage =
             client.json(client.request(Method::GET, "/v1/deliveries").query(&query)).await?;
         if self.json {
@@ -53,9 +48,7 @@ impl Deliveries {
                 say(format!("  {}", describe(tried)));
             }
         }
-        if let Some(cursor) = &page.next_cursor {
-            say(format!("(more: --cursor {cursor})"));
-        }
+        Paging::say_more(page.next_cursor.as_deref());
         Ok(Exit::Done)
     }
 }

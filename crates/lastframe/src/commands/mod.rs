@@ -179,6 +179,32 @@ struct Ask {
     server: Server,
 }
 
+/// Which part of a list to show.
+#[derive(Args, Debug)]
+struct Paging {
+    /// At most so many, up to 200
+    #[arg(long, default_value_t = 20)]
+    limit: u32,
+    /// Where the list before ended
+    #[arg(long)]
+    cursor: Option<String>,
+}
+
+impl Paging {
+    /// As the API takes it.
+    fn query(self) -> Vec<(&'static str, String)> {
+        let limit = ("limit", self.limit.to_string());
+        std::iter::once(limit).chain(self.cursor.map(|cursor| ("cursor", cursor))).collect()
+    }
+
+    /// Says how the list goes on, if it does.
+    fn say_more(next: Option<&str>) {
+        if let Some(cursor) = next {
+            say(format!("(more: --cursor {cursor})"));
+        }
+    }
+}
+
 impl Server {
     /// The data folder of a server on this machine.
     fn folder(&self) -> anyhow::Result<PathBuf> {

@@ -10,7 +10,7 @@ use reqwest::Method;
 use serde_json::{Map, Value};
 
 use super::follow::{describe_state, details};
-use super::{Server, print, say};
+use super::{Paging, Server, print, say};
 use crate::client::Failed;
 use crate::config;
 use crate::exit::Exit;
@@ -77,12 +77,8 @@ pub(super) struct List {
     /// Of this group
     #[arg(long)]
     group: Option<String>,
-    /// At most so many, up to 200
-    #[arg(long, default_value_t = 20)]
-    limit: u32,
-    /// Where the list before ended
-    #[arg(long)]
-    cursor: Option<String>,
+    #[command(flatten)]
+    paging: Paging,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -93,10 +89,9 @@ pub(super) struct List {
 impl List {
     pub(super) async fn run(self) -> Result<Exit, Failed> {
         let client = self.server.client()?;
-        let mut query = vec![("limit", self.limit.to_string())];
+        let mut query = self.paging.query();
         query.extend(self.status.map(|status| ("status", status.to_string())));
         query.extend(self.group.map(|group| ("group", group)));
-        query.extend(self.cursor.map(|cursor| ("cursor", cursor)));
         let page: RenderPage = client.json(client.request(Method::GET, "/v1/renders").query(&query)).await?;
         if self.json {
             say(serde_json::to_string_pretty(&page)?);
@@ -115,9 +110,7 @@ impl List {
                 time(render.created_at)
             ));
         }
-        if let Some(cursor) = &page.next_cursor {
-            say(format!("(more: --cursor {cursor})"));
-        }
+        Paging::say_more(page.next_cursor.as_deref());
         Ok(Exit::Done)
     }
 }
