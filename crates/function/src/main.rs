@@ -1,0 +1,3 @@
+//! What runs on AWS Lambda.
+
+fn main() {}
