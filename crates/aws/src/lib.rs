@@ -7,8 +7,12 @@ mod account;
 pub mod inspect;
 pub mod outputs;
 pub mod render;
+mod sdk;
+
+pub use aws_config::SdkConfig;
 
 pub use self::account::Accounts;
+pub use self::sdk::sdk;
 
 /// A function of Remotion Lambda that renders go to.
 #[derive(Clone, Debug, PartialEq, Eq)]
