@@ -17,7 +17,7 @@ const SECRET: &str = "s3cret";
 /// What differs from one test to the next, after what all of them need.
 fn settings(more: &str) -> String {
     format!(
-        "[enqueue]\nsite = \"{}\"\ncomposition = \"tiny\"\n[queue]\nlease = \"3s\"\nretry_delay = \"200ms\"\n\
+        "[enqueue]\nsite = \"{}\"\ncomposition = \"main\"\n[queue]\nlease = \"3s\"\nretry_delay = \"200ms\"\n\
          [webhook]\nallow_hosts = [\"127.0.0.1\"]\n[lambda]\nsettle = \"3s\"\n{more}",
         SITE
     )
@@ -76,7 +76,7 @@ async fn the_guides_curl_makes_a_video_and_tells_whoever_waits_for_it_and_destro
     assert_eq!(render["output"]["costInUsd"], 0.001_23);
     let asked = &stack.cloud.remotion.starts()[0];
     assert_eq!(asked["inputProps"]["payload"], r#"{"message":"Hello"}"#);
-    assert_eq!((&asked["composition"], &asked["serveUrl"]), (&json!("tiny"), &json!(SITE)));
+    assert_eq!((&asked["composition"], &asked["serveUrl"]), (&json!("main"), &json!(SITE)));
 
     // Whoever asks for the file is sent to the bucket.
     let id = render["renderId"].as_str().unwrap();

@@ -261,7 +261,7 @@ impl Stack {
 
     /// Asks for a render that must be accepted.
     pub(crate) async fn submit(&self, fields: Value) -> String {
-        let mut body = json!({"serveUrl": SITE, "composition": "tiny"});
+        let mut body = json!({"serveUrl": SITE, "composition": "main"});
         body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
         let (status, answer) = self.post("/v1/renders", &body).await;
         assert_eq!(status, 202, "{answer}\n{}", self.cloud.s3.log());
