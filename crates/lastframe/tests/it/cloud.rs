@@ -70,6 +70,8 @@ impl Cloud {
             "Effect": "Allow", "Principal": "*", "Action": "s3:GetObject",
             "Resource": format!("arn:aws:s3:::{REMOTION_BUCKET}/sites/*"),
         }]});
+        let blocked = format!("/{REMOTION_BUCKET}?publicAccessBlock");
+        self.s3.as_root("s3", Method::DELETE, &blocked, "").await;
         let path = format!("/{REMOTION_BUCKET}?policy");
         self.s3.as_root("s3", Method::PUT, &path, policy.to_string()).await;
     }
