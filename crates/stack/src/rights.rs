@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(found.len(), 1, "{found:#?}");
         let [change] = found.as_slice() else { panic!() };
         assert!(change.added && change.broadens());
-        assert_eq!((change.actions.as_slice(), change.principal.as_str()), (&["ses:SendEmail".to_owned()][..], "AWS:${TendRole}"));
+        assert_eq!((change.actions.as_slice(), change.principal.as_str()), (&["ses:SendEmail".to_owned(), "ses:SendRawEmail".to_owned()][..], "AWS:${TendRole}"));
         assert!(change.condition.contains("renders@example.com"), "{change:?}");
         let place = "arn:${AWS::Partition}:ses:${AWS::Region}:${AWS::AccountId}:identity/";
         assert_eq!(change.resources, [format!("{place}example.com"), format!("{place}renders@example.com")]);
