@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
-    BucketLocationConstraint, BucketVersioningStatus, CreateBucketConfiguration, PublicAccessBlockConfiguration,
-    ServerSideEncryption, ServerSideEncryptionByDefault, ServerSideEncryptionConfiguration, ServerSideEncryptionRule,
-    Tag, Tagging, VersioningConfiguration,
+    BucketLocationConstraint, BucketVersioningStatus, CreateBucketConfiguration,
+    PublicAccessBlockConfiguration, ServerSideEncryption, ServerSideEncryptionByDefault,
+    ServerSideEncryptionConfiguration, ServerSideEncryptionRule, Tag, Tagging, VersioningConfiguration,
 };
 use flate2::read::DeflateDecoder;
 use sha2::{Digest as _, Sha256};
@@ -55,16 +55,18 @@ impl Stack {
     /// When the file cannot be read or is no zip with a `bootstrap`, and when it was made for other processors.
     pub async fn code(&self, file: &Path, architecture: Architecture) -> Result<Code, Error> {
         let wrong = |message: String| Error::File { file: file.display().to_string(), message };
-        let bytes = std::fs::read(file).map_err(|error| {
-            wrong(format!("{error}; `make lambda` makes it, --code names another"))
+        let bytes = std::fs::read(file)
+            .map_err(|error| wrong(format!("{error}; `make lambda` makes it, --code names another")))?;
+        let program = bootstrap(&bytes).ok_or_else(|| {
+            wrong("this is no zip whose first file is `bootstrap`; `make lambda` makes one".into())
         })?;
-        let program = bootstrap(&bytes)
-            .ok_or_else(|| wrong("this is no zip whose first file is `bootstrap`; `make lambda` makes one".into()))?;
         if let Some(found) = made_for(&program)
             && found != architecture
         {
             let (found, wanted) = (found.as_str(), architecture.as_str());
-            return Err(wrong(format!("it was made for {found}, and the functions run on {wanted}: --architecture {found}")));
+            return Err(wrong(format!(
+                "it was made for {found}, and the functions run on {wanted}: --architecture {found}"
+            )));
         }
         let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         let owner = self.account().await?;
@@ -78,7 +80,8 @@ impl Stack {
     /// When AWS refuses or does not answer.
     pub async fn upload(&self, code: &Code) -> Result<bool, Error> {
         self.make_code_bucket(&code.bucket, &code.owner).await?;
-        let there = self.s3.head_object().bucket(&code.bucket).key(&code.key).expected_bucket_owner(&code.owner);
+        let there =
+            self.s3.head_object().bucket(&code.bucket).key(&code.key).expected_bucket_owner(&code.owner);
         if there.send().await.is_ok() {
             return Ok(false);
         }
@@ -113,7 +116,8 @@ impl Stack {
             .ignore_public_acls(true)
             .restrict_public_buckets(true)
             .build();
-        let asked = self.s3.put_public_access_block().bucket(bucket).public_access_block_configuration(private);
+        let asked =
+            self.s3.put_public_access_block().bucket(bucket).public_access_block_configuration(private);
         asked.send().await.map_err(|error| said("s3:PutBucketPublicAccessBlock", error))?;
         let answer = |_| Error::Answer("a bucket's settings");
         let sealed = ServerSideEncryptionByDefault::builder().sse_algorithm(ServerSideEncryption::Aes256);
@@ -121,7 +125,8 @@ impl Stack {
             .apply_server_side_encryption_by_default(sealed.build().map_err(answer)?)
             .build();
         let sealed = ServerSideEncryptionConfiguration::builder().rules(rule).build().map_err(answer)?;
-        let asked = self.s3.put_bucket_encryption().bucket(bucket).server_side_encryption_configuration(sealed);
+        let asked =
+            self.s3.put_bucket_encryption().bucket(bucket).server_side_encryption_configuration(sealed);
         asked.send().await.map_err(|error| said("s3:PutEncryptionConfiguration", error))?;
         let versions = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
         let asked = self.s3.put_bucket_versioning().bucket(bucket).versioning_configuration(versions);

@@ -106,7 +106,9 @@ impl Stack {
             while let Some(page) = pages.next().await {
                 let page = page.map_err(|error| said("cognito-idp:ListUserPools", error))?;
                 let of_this = page.user_pools.unwrap_or_default().into_iter();
-                found.extend(of_this.filter(|pool| pool.name() == Some(&self.name)).filter_map(|pool| pool.id));
+                found.extend(
+                    of_this.filter(|pool| pool.name() == Some(&self.name)).filter_map(|pool| pool.id),
+                );
             }
             if let [pool] = found.as_slice() {
                 kept.user_pool = Some(pool.clone());
@@ -177,7 +179,8 @@ impl Stack {
             let mut objects = Vec::new();
             for (key, version) in versions.chain(markers) {
                 let object = ObjectIdentifier::builder().set_key(key.map(str::to_owned));
-                let object = object.set_version_id(version.filter(|id| *id != "null").map(str::to_owned)).build();
+                let object =
+                    object.set_version_id(version.filter(|id| *id != "null").map(str::to_owned)).build();
                 objects.push(object.map_err(|_| Error::Answer("the key of an object"))?);
             }
             if objects.is_empty() {
@@ -192,14 +195,19 @@ impl Stack {
                 return Err(Error::Refused {
                     action: "s3:DeleteObjectVersion",
                     code: kept.code().unwrap_or("no code").into(),
-                    message: format!("{}: {}", kept.key().unwrap_or_default(), kept.message().unwrap_or_default()),
+                    message: format!(
+                        "{}: {}",
+                        kept.key().unwrap_or_default(),
+                        kept.message().unwrap_or_default()
+                    ),
                 });
             }
         }
         let asked = self.s3.list_multipart_uploads().bucket(bucket).send().await;
         for upload in asked.map_err(|error| said("s3:ListBucketMultipartUploads", error))?.uploads() {
             let abort = self.s3.abort_multipart_upload().bucket(bucket);
-            let abort = abort.set_key(upload.key.clone()).set_upload_id(upload.upload_id.clone()).send().await;
+            let abort =
+                abort.set_key(upload.key.clone()).set_upload_id(upload.upload_id.clone()).send().await;
             abort.map_err(|error| said("s3:AbortMultipartUpload", error))?;
         }
         Ok(count)

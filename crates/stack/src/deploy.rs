@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use aws_sdk_cloudformation::operation::describe_change_set::DescribeChangeSetOutput;
 use aws_sdk_cloudformation::types::{
-    Capability, Change, ChangeSetStatus, ChangeSetType, Parameter, Replacement, ResourceToImport, StackEvent, Tag,
+    Capability, Change, ChangeSetStatus, ChangeSetType, Parameter, Replacement, ResourceToImport, StackEvent,
+    Tag,
 };
 use serde::Serialize;
 
@@ -148,7 +149,8 @@ impl Stack {
             let asked = self.cloudformation.get_template().stack_name(&before.id).send().await;
             let found = asked.map_err(|error| said("cloudformation:GetTemplate", error))?;
             let body = found.template_body.ok_or(Error::Answer("the template"))?;
-            let template = Template::parse(&body).map_err(|_| Error::Answer("a template that can be read"))?;
+            let template =
+                Template::parse(&body).map_err(|_| Error::Answer("a template that can be read"))?;
             rights_before = rights::of(&template.resolved(&before.parameters));
             parameters_before.clone_from(&before.parameters);
         }
@@ -191,7 +193,8 @@ impl Stack {
                 .build()
         };
         let resources = kept.resources();
-        let template = own().only(&resources.iter().map(|(resource, ..)| *resource).collect::<Vec<_>>()).to_json();
+        let template =
+            own().only(&resources.iter().map(|(resource, ..)| *resource).collect::<Vec<_>>()).to_json();
         let imports = resources.into_iter().map(import).collect();
         self.change_set(ChangeSetType::Import, &template, after, imports).await
     }
@@ -387,7 +390,12 @@ impl Stack {
                     && event.resource == self.name
                     && is_begin(&event.status);
                 // Where nobody knows a token, the operation begins where the one before has ended.
-                if token.is_none() && event.is_of_stack() && event.resource == self.name && is_end(&event.status) && !fresh.is_empty() {
+                if token.is_none()
+                    && event.is_of_stack()
+                    && event.resource == self.name
+                    && is_end(&event.status)
+                    && !fresh.is_empty()
+                {
                     break 'pages;
                 }
                 fresh.push(event);
@@ -419,7 +427,10 @@ fn is_end(status: &str) -> bool {
 }
 
 fn is_begin(status: &str) -> bool {
-    matches!(status, "CREATE_IN_PROGRESS" | "UPDATE_IN_PROGRESS" | "DELETE_IN_PROGRESS" | "IMPORT_IN_PROGRESS")
+    matches!(
+        status,
+        "CREATE_IN_PROGRESS" | "UPDATE_IN_PROGRESS" | "DELETE_IN_PROGRESS" | "IMPORT_IN_PROGRESS"
+    )
 }
 
 fn resource_change(change: Change) -> Option<ResourceChange> {

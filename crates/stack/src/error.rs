@@ -10,7 +10,9 @@ pub enum Error {
     #[error("{0}")]
     Usage(String),
     /// There is no such stack.
-    #[error("there is no stack {stack} in {region}: `lastframe aws deploy` makes it, --stack and --region name another")]
+    #[error(
+        "there is no stack {stack} in {region}: `lastframe aws deploy` makes it, --stack and --region name another"
+    )]
     Missing {
         /// Its name.
         stack: String,

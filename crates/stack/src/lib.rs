@@ -85,7 +85,8 @@ impl Stack {
     /// # Errors
     /// [`Error::Usage`] when the name is none for a stack, or there is no region.
     pub fn new(sdk: &SdkConfig, name: &str) -> Result<Self, Error> {
-        let letters = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        let letters =
+            name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
         let begins = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
         if !letters || !begins || name.ends_with('-') || !(3..=LONGEST).contains(&name.len()) {
             return Err(Error::Usage(format!(
@@ -95,11 +96,13 @@ impl Stack {
         }
         let Some(region) = sdk.region() else {
             return Err(Error::Usage(
-                "no region: say --region, set AWS_REGION, or give the profile one with `aws configure`".into(),
+                "no region: say --region, set AWS_REGION, or give the profile one with `aws configure`"
+                    .into(),
             ));
         };
         // What stands in for AWS has one name for all buckets; with AWS it makes no difference.
-        let path_style = aws_sdk_s3::config::Builder::from(sdk).force_path_style(sdk.endpoint_url().is_some());
+        let path_style =
+            aws_sdk_s3::config::Builder::from(sdk).force_path_style(sdk.endpoint_url().is_some());
         Ok(Self {
             name: name.to_owned(),
             region: region.to_string(),

@@ -122,7 +122,9 @@ impl Stack {
             hints: Vec::new(),
         };
         if found.is_wreck() {
-            status.hints.push("it never came to be: `lastframe aws deploy` deletes it and begins anew".into());
+            status
+                .hints
+                .push("it never came to be: `lastframe aws deploy` deletes it and begins anew".into());
         }
         if found.is_moving() {
             status.hints.push("CloudFormation is at work; `lastframe aws deploy` follows it".into());
@@ -243,7 +245,8 @@ impl Stack {
             let mut next = None;
             loop {
                 let asked = self.logs.filter_log_events().log_group_name(&group).start_time(reading.from);
-                let asked = asked.set_filter_pattern(pattern.map(str::to_owned)).set_next_token(next).send().await;
+                let asked =
+                    asked.set_filter_pattern(pattern.map(str::to_owned)).set_next_token(next).send().await;
                 let page = match asked.map_err(|error| said("logs:FilterLogEvents", error)) {
                     Err(Error::Refused { code, .. }) if code == "ResourceNotFoundException" => {
                         return Err(self.missing());

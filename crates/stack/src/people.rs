@@ -17,7 +17,11 @@ impl Stack {
     pub async fn add_user(&self, email: &str, password: &str) -> Result<(), Error> {
         let pool = self.output("userPoolId").await?;
         let attribute = |name: &str, value: &str| {
-            AttributeType::builder().name(name).value(value).build().map_err(|_| Error::Answer("an attribute"))
+            AttributeType::builder()
+                .name(name)
+                .value(value)
+                .build()
+                .map_err(|_| Error::Answer("an attribute"))
         };
         let asked = self
             .cognito
@@ -31,7 +35,9 @@ impl Stack {
             .await;
         match asked.map_err(|error| said("cognito-idp:AdminCreateUser", error)) {
             Err(Error::Refused { code, .. }) if code == "UsernameExistsException" => {
-                return Err(Error::Usage(format!("{email} is there already: --reset gives them another password")));
+                return Err(Error::Usage(format!(
+                    "{email} is there already: --reset gives them another password"
+                )));
             }
             made => drop(made?),
         }
@@ -77,7 +83,8 @@ impl Stack {
             Err(Error::Refused { code, .. }) if code == "GroupExistsException" => {}
             made => drop(made?),
         }
-        let asked = self.cognito.admin_add_user_to_group().user_pool_id(pool).username(email).group_name(ADMIN);
+        let asked =
+            self.cognito.admin_add_user_to_group().user_pool_id(pool).username(email).group_name(ADMIN);
         asked.send().await.map_err(|error| said("cognito-idp:AdminAddUserToGroup", error))?;
         Ok(())
     }
@@ -89,7 +96,8 @@ impl Stack {
     pub async fn sign_in(&self, email: &str, password: &str) -> Result<String, Error> {
         let client = self.output("userPoolClientId").await?;
         let asked = self.cognito.initiate_auth().client_id(client).auth_flow(AuthFlowType::UserPasswordAuth);
-        let asked = asked.auth_parameters("USERNAME", email).auth_parameters("PASSWORD", password).send().await;
+        let asked =
+            asked.auth_parameters("USERNAME", email).auth_parameters("PASSWORD", password).send().await;
         let signed = asked.map_err(|error| said("cognito-idp:InitiateAuth", error))?;
         let tokens = signed.authentication_result.and_then(|tokens| tokens.id_token);
         tokens.ok_or(Error::Answer("an IdToken"))

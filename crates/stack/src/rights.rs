@@ -75,7 +75,9 @@ pub fn of(template: &Template) -> BTreeSet<Right> {
             "AWS::IAM::Policy" | "AWS::IAM::ManagedPolicy" => {
                 let mut holders = Vec::new();
                 for kind in ["Roles", "Users", "Groups"] {
-                    holders.extend(list(&properties[kind]).into_iter().map(|holder| format!("AWS:{}", text(holder))));
+                    holders.extend(
+                        list(&properties[kind]).into_iter().map(|holder| format!("AWS:{}", text(holder))),
+                    );
                 }
                 statements(&properties["PolicyDocument"], &holders, None, &mut rights);
             }
@@ -115,7 +117,10 @@ pub fn changes(before: &BTreeSet<Right>, after: &BTreeSet<Right>) -> Vec<Change>
         resources.entry(key).or_default().push(resource);
     }
     let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
-    let change = |((removed, principal, effect, condition, actions), resources): ((bool, &str, &str, &str, &[&str]), Vec<&str>)| {
+    let change = |((removed, principal, effect, condition, actions), resources): (
+        (bool, &str, &str, &str, &[&str]),
+        Vec<&str>,
+    )| {
         Change {
             added: !removed,
             resources: owned(&resources),
@@ -131,7 +136,8 @@ pub fn changes(before: &BTreeSet<Right>, after: &BTreeSet<Right>) -> Vec<Change>
 /// The statements of a policy: of the principals that hold it, or of those it names itself.
 fn statements(policy: &Value, holders: &[String], resource: Option<&str>, rights: &mut BTreeSet<Right>) {
     for statement in list(&policy["Statement"]) {
-        let principals = if holders.is_empty() { principals(&statement["Principal"]) } else { holders.to_vec() };
+        let principals =
+            if holders.is_empty() { principals(&statement["Principal"]) } else { holders.to_vec() };
         let resources = match resource {
             Some(resource) => vec![resource.to_owned()],
             None => texts(statement, "Resource"),
@@ -203,7 +209,10 @@ mod tests {
         assert_eq!(found.len(), 1, "{found:#?}");
         let [change] = found.as_slice() else { panic!() };
         assert!(change.added && change.broadens());
-        assert_eq!((change.actions.as_slice(), change.principal.as_str()), (&["ses:SendEmail".to_owned(), "ses:SendRawEmail".to_owned()][..], "AWS:${TendRole}"));
+        assert_eq!(
+            (change.actions.as_slice(), change.principal.as_str()),
+            (&["ses:SendEmail".to_owned(), "ses:SendRawEmail".to_owned()][..], "AWS:${TendRole}")
+        );
         assert!(change.condition.contains("renders@example.com"), "{change:?}");
         let place = "arn:${AWS::Partition}:ses:${AWS::Region}:${AWS::AccountId}:identity/";
         assert_eq!(change.resources, [format!("{place}example.com"), format!("{place}renders@example.com")]);

@@ -55,7 +55,9 @@ impl Template {
         let mut root = scope.resolve(&self.0).unwrap_or_default();
         if let Some(resources) = root.get_mut("Resources").and_then(Value::as_object_mut) {
             resources.retain(|_, resource| {
-                resource.get("Condition").is_none_or(|condition| scope.holds(&json!({"Condition": condition})))
+                resource
+                    .get("Condition")
+                    .is_none_or(|condition| scope.holds(&json!({"Condition": condition})))
             });
         }
         Self(root)
@@ -67,9 +69,7 @@ impl Template {
     pub fn only(&self, resources: &[&str]) -> Self {
         let mut root = self.0.clone();
         if let Some(root) = root.as_object_mut() {
-            root.retain(|section, _| {
-                !matches!(section.as_str(), "Outputs" | "Metadata" | "Rules")
-            });
+            root.retain(|section, _| !matches!(section.as_str(), "Outputs" | "Metadata" | "Rules"));
             if let Some(members) = root.get_mut("Resources").and_then(Value::as_object_mut) {
                 members.retain(|name, _| resources.contains(&name.as_str()));
             }
@@ -160,7 +160,9 @@ impl Scope<'_> {
                 continue;
             };
             match names.get(name) {
-                Some(value) => made.push_str(&self.resolve(value).map(|value| text(&value)).unwrap_or_default()),
+                Some(value) => {
+                    made.push_str(&self.resolve(value).map(|value| text(&value)).unwrap_or_default())
+                }
                 None => made.push_str(&text(&self.named(name.trim()))),
             }
             rest = after;
@@ -170,7 +172,8 @@ impl Scope<'_> {
 
     /// Whether a condition holds.
     fn holds(&self, condition: &Value) -> bool {
-        let Some((function, argument)) = condition.as_object().and_then(|members| members.iter().next()) else {
+        let Some((function, argument)) = condition.as_object().and_then(|members| members.iter().next())
+        else {
             return condition.as_bool().unwrap_or(true);
         };
         let parts = argument.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -304,7 +307,8 @@ Resources:
 "#;
 
     fn properties(parameters: &[(&str, &str)]) -> (Value, bool) {
-        let given = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let given =
+            parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let resolved = Template::parse(SAMPLE).unwrap().resolved(&given);
         let resources: BTreeMap<_, _> = resolved.section("Resources").collect();
         (resources["Always"]["Properties"].clone(), resources.contains_key("Sometimes"))
@@ -324,7 +328,12 @@ Resources:
         let (found, sometimes) = properties(&[("Name", "n"), ("Origins", "https://a, https://b")]);
         assert_eq!(
             (&found["Text"], &found["Mapped"], &found["Origins"], found.get("Gone")),
-            (&json!("a-n-${AWS::Region}-${Other.Arn}"), &json!("n/*"), &json!(["https://a", "https://b"]), None)
+            (
+                &json!("a-n-${AWS::Region}-${Other.Arn}"),
+                &json!("n/*"),
+                &json!(["https://a", "https://b"]),
+                None
+            )
         );
         assert!(sometimes);
     }

@@ -31,39 +31,77 @@ const SAME: &[(&str, &str)] = &[
 
 /// Resources that the guide's stack has and ours does not.
 const WITHOUT: &[(&str, &str)] = &[
-    ("api/OPTIONS--enqueue", "The gateway answers preflights itself (CorsConfiguration). A route with the authorizer refuses them: browsers send no token"),
+    (
+        "api/OPTIONS--enqueue",
+        "The gateway answers preflights itself (CorsConfiguration). A route with the authorizer refuses them: browsers send no token",
+    ),
     ("api/OPTIONS--enqueue/permission", "There is one function for all routes, so one permission"),
 ];
 
 /// Properties that differ: resource, how the path begins, why.
 const DIFFERENT: &[(&str, &str, &str)] = &[
-    ("userpool", "AdminCreateUserConfig", "Self-sign-up is off unless SelfSignUp says otherwise: whoever signs up would render at the owner's cost"),
+    (
+        "userpool",
+        "AdminCreateUserConfig",
+        "Self-sign-up is off unless SelfSignUp says otherwise: whoever signs up would render at the owner's cost",
+    ),
     ("userpool", "EmailVerification", "Cognito's own texts, which are the same"),
     ("userpool", "VerificationMessageTemplate", "Cognito's own texts, which are the same"),
     ("userpool", "SmsVerificationMessage", "Nobody is sent a text message"),
     ("userpool", "Policies.PasswordPolicy.MinimumLength", "6 characters are guessed; 12 are not"),
     ("userpool", "UserPoolName", "The stack's name, so that two stacks can be told from each other"),
-    ("remotion-starter-userpool-client", "AllowedOAuth", "They belong to Cognito's sign-in page, which has no domain in either stack"),
-    ("remotion-starter-userpool-client", "CallbackURLs", "https://example.com is a stranger's, and would be sent tokens"),
-    ("remotion-starter-userpool-client", "ExplicitAuthFlows.ALLOW_CUSTOM_AUTH", "It needs triggers, which neither stack has"),
-    ("remotionSQSLambdaRole", "RoleName", "IAM is one for all regions: with a name, a second stack cannot be made"),
-    ("queue", "QueueName", "A name of one's own bars a second stack, and for a minute after its deletion the next one"),
+    (
+        "remotion-starter-userpool-client",
+        "AllowedOAuth",
+        "They belong to Cognito's sign-in page, which has no domain in either stack",
+    ),
+    (
+        "remotion-starter-userpool-client",
+        "CallbackURLs",
+        "https://example.com is a stranger's, and would be sent tokens",
+    ),
+    (
+        "remotion-starter-userpool-client",
+        "ExplicitAuthFlows.ALLOW_CUSTOM_AUTH",
+        "It needs triggers, which neither stack has",
+    ),
+    (
+        "remotionSQSLambdaRole",
+        "RoleName",
+        "IAM is one for all regions: with a name, a second stack cannot be made",
+    ),
+    (
+        "queue",
+        "QueueName",
+        "A name of one's own bars a second stack, and for a minute after its deletion the next one",
+    ),
     ("enqueue-function", "Environment", "All three functions have the same, LASTFRAME_QUEUE_URL among it"),
     ("enqueue-function", "Handler", "A program, and no Node"),
     ("enqueue-function", "Runtime", "A program, and no Node"),
     ("render-function", "Handler", "A program, and no Node"),
     ("render-function", "Runtime", "A program, and no Node"),
-    ("render-function/SqsEventSource", "MaximumBatchingWindowInSeconds", "FIFO queues refuse a batching window; with batches of one it would only delay"),
+    (
+        "render-function/SqsEventSource",
+        "MaximumBatchingWindowInSeconds",
+        "FIFO queues refuse a batching window; with batches of one it would only delay",
+    ),
     ("api", "Name", "The stack's name, so that two stacks can be told from each other"),
     ("api/POST--enqueue/permission", "SourceArn", "Of the API as a whole: the function has all its routes"),
     ("api/remotion-user-pool-authorizer", "Name", "It is within the API, where there is no other"),
-    ("api/remotion-user-pool-authorizer", "JwtConfiguration.Issuer", "With the suffix of the partition, so that it holds in all of them"),
+    (
+        "api/remotion-user-pool-authorizer",
+        "JwtConfiguration.Issuer",
+        "With the suffix of the partition, so that it holds in all of them",
+    ),
 ];
 
 /// Rights that the guide's functions have and ours do not.
 const WITHOUT_RIGHTS: &[(&str, &str)] = &[
     ("AWSLambdaBasicExecutionRole", "It may write every log of the account; ours may write their own"),
-    ("remotion-executionrole-policy", "It is in the template (RemotionPolicy), and need not be made by hand first"),
+    (
+        "remotion-executionrole-policy",
+        "It is in the template (RemotionPolicy), and need not be made by hand first",
+    ),
 ];
 
 fn ours() -> Template {
@@ -112,7 +150,8 @@ fn every_resource_of_the_guides_stack_is_here_or_has_a_reason_and_so_has_every_p
         if WITHOUT.iter().any(|(without, _)| *without == name) {
             continue;
         }
-        let (_, own) = SAME.iter().find(|(guide, _)| *guide == name).unwrap_or_else(|| panic!("{name} is missing"));
+        let (_, own) =
+            SAME.iter().find(|(guide, _)| *guide == name).unwrap_or_else(|| panic!("{name} is missing"));
         let (mut theirs, mut mine) = (BTreeMap::new(), BTreeMap::new());
         // What policies say is compared as rights.
         if resource["type"] == "AWS::IAM::Policy" {
@@ -141,7 +180,8 @@ fn the_functions_may_do_what_the_guides_may() {
         let body = json!({"Type": resource["type"], "Properties": resource["properties"]});
         (resource["name"].as_str().unwrap().to_owned(), body)
     };
-    let resources: serde_json::Map<_, _> = guide["resources"].as_array().unwrap().iter().map(member).collect();
+    let resources: serde_json::Map<_, _> =
+        guide["resources"].as_array().unwrap().iter().map(member).collect();
     let theirs = rights::of(&Template::parse(&json!({"Resources": resources}).to_string()).unwrap());
     let ours = rights::of(&ours());
     assert!(theirs.len() > 10);

@@ -11,7 +11,15 @@ fn template() -> std::path::PathBuf {
 fn cfn_lint_finds_nothing_in_any_region() {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/peers/venv/bin/cfn-lint");
     let linted = Command::new(&program)
-        .args(["--regions", "us-east-1", "eu-central-1", "ap-southeast-2", "--include-checks", "I", "--template"])
+        .args([
+            "--regions",
+            "us-east-1",
+            "eu-central-1",
+            "ap-southeast-2",
+            "--include-checks",
+            "I",
+            "--template",
+        ])
         .arg(template())
         .output()
         .unwrap_or_else(|error| panic!("{}: {error}; `scripts/setup tests` installs it", program.display()));

@@ -101,7 +101,8 @@ impl What {
 impl Diff {
     pub(super) async fn run(self) -> Result<Exit, Failed> {
         let stack = self.what.which.stack().await?;
-        let before = stack.describe().await.map_err(failed)?.filter(|found| !found.is_plan() && !found.is_wreck());
+        let before =
+            stack.describe().await.map_err(failed)?.filter(|found| !found.is_plan() && !found.is_wreck());
         let (after, _) = self.what.decide(&stack, before.as_ref()).await?;
         let comparison = stack.compare(before.as_ref(), &after).await.map_err(failed)?;
         // A change set of a stack that is not there would leave an empty one.
@@ -121,7 +122,11 @@ impl Diff {
         print(self.json, &value, || {
             let mut parts: Vec<String> = table::comparison(&comparison).into_iter().collect();
             if before.is_none() {
-                parts.push(format!("there is no stack {} in {} yet: all of it is new", stack.name(), stack.region()));
+                parts.push(format!(
+                    "there is no stack {} in {} yet: all of it is new",
+                    stack.name(),
+                    stack.region()
+                ));
             } else if same {
                 parts.push("nothing changes".into());
             } else {
@@ -166,7 +171,10 @@ impl Deploy {
             self.carry_out(&stack, &plan, before.as_ref(), &mut interrupts).await?;
             return self.done(&stack, true).await;
         }
-        note(format!("an earlier stack of this name has left its data, which this one takes back: {}", kept.describe()));
+        note(format!(
+            "an earlier stack of this name has left its data, which this one takes back: {}",
+            kept.describe()
+        ));
         note(table::comparison(&comparison).unwrap_or_default());
         self.agree(&comparison, &mut interrupts).await?;
         upload(&stack, &code, &mut interrupts).await?;
@@ -221,7 +229,9 @@ impl Deploy {
             return Ok(None);
         }
         if found.status.as_str() == "UPDATE_ROLLBACK_FAILED" {
-            note("a change failed, and CloudFormation could not undo it. Nothing can be changed before it has.");
+            note(
+                "a change failed, and CloudFormation could not undo it. Nothing can be changed before it has.",
+            );
             self.must_agree("Have it try again to undo it? [y/N] ", interrupts).await?;
             let mut teller = Teller::default();
             let ended = tokio::select! {
@@ -316,7 +326,13 @@ async fn plan(
 }
 
 async fn upload(stack: &Stack, code: &Code, interrupts: &mut Interrupts) -> Result<(), Failed> {
-    note(format!("code {} ({:.1} MB) to s3://{}/{}", code.file().display(), code.size() as f64 / 1e6, code.bucket, code.key));
+    note(format!(
+        "code {} ({:.1} MB) to s3://{}/{}",
+        code.file().display(),
+        code.size() as f64 / 1e6,
+        code.bucket,
+        code.key
+    ));
     let sent = tokio::select! {
         sent = stack.upload(code) => sent.map_err(failed)?,
         () = interrupts.next() => {
@@ -358,5 +374,8 @@ fn explain(ended: &Ended, before: Option<&Described>) -> Failed {
         ("IMPORT_ROLLBACK_COMPLETE", _) => "The data was not taken back; it is as it was.",
         _ => "`lastframe aws status` says how it is now.",
     };
-    Failed::new(Exit::NotWell, format!("the stack was not deployed ({}). What failed:{}\n{now}", ended.status, causes(ended)))
+    Failed::new(
+        Exit::NotWell,
+        format!("the stack was not deployed ({}). What failed:{}\n{now}", ended.status, causes(ended)),
+    )
 }

@@ -93,7 +93,8 @@ impl Destroy {
         let refused = || Failed::new(Exit::NotWell, "nothing was destroyed");
         let mut delete = self.delete_data;
         if !told && !data.is_empty() {
-            let question = format!("There is data: {}. Keep it, or delete it for good? [keep/delete] ", data.describe());
+            let question =
+                format!("There is data: {}. Keep it, or delete it for good? [keep/delete] ", data.describe());
             match ask(&question, interrupts).await {
                 Answer::Line(line) if line.trim() == "keep" => delete = false,
                 Answer::Line(line) if line.trim() == "delete" => delete = true,

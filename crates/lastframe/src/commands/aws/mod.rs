@@ -171,12 +171,24 @@ fn causes(ended: &Ended) -> String {
 /// What helps, where that is known.
 fn hint(reason: &str) -> Option<&'static str> {
     const HINTS: &[(&str, &str)] = &[
-        ("remotion-lambda-role", "an account has this role once: -p RemotionRole=existing uses the one that is there"),
-        ("is not authorized to perform", "the credentials lack this right; docs/aws.md has a policy for deploying"),
+        (
+            "remotion-lambda-role",
+            "an account has this role once: -p RemotionRole=existing uses the one that is there",
+        ),
+        (
+            "is not authorized to perform",
+            "the credentials lack this right; docs/aws.md has a policy for deploying",
+        ),
         ("AccessDenied", "the credentials lack this right; docs/aws.md has a policy for deploying"),
-        ("already exists", "something of this name is there and belongs to no stack: --stack names the stack otherwise"),
+        (
+            "already exists",
+            "something of this name is there and belongs to no stack: --stack names the stack otherwise",
+        ),
         ("S3 Error Code: NoSuchKey", "the code is gone from its bucket: deploy again"),
-        ("concurrency", "a new account may run few functions at once: ask for more under Service Quotas, Lambda"),
+        (
+            "concurrency",
+            "a new account may run few functions at once: ask for more under Service Quotas, Lambda",
+        ),
     ];
     HINTS.iter().find(|(part, _)| reason.contains(part)).map(|(_, hint)| *hint)
 }

@@ -52,7 +52,10 @@ fn words(status: &look::Status) -> String {
     if !status.functions.is_empty() {
         lines.push(match status.maximum_concurrency {
             Some(most) => format!("  {:<28} {most} by the render function", "renders at once"),
-            None => format!("  {:<28} none by the render function: `lastframe work` makes them", "renders at once"),
+            None => format!(
+                "  {:<28} none by the render function: `lastframe work` makes them",
+                "renders at once"
+            ),
         });
     }
     if let Some(most) = status.account_concurrency {

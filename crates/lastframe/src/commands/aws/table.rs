@@ -122,7 +122,8 @@ mod tests {
     #[test]
     fn a_table_is_as_wide_everywhere_and_loses_no_text() {
         let long = "arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:remotion-render-*";
-        let drawn = table(&["", "Resource"], &[vec!["+".into(), long.into()], vec!["-".into(), "ünïcode".into()]]);
+        let drawn =
+            table(&["", "Resource"], &[vec!["+".into(), long.into()], vec!["-".into(), "ünïcode".into()]]);
         let widths: Vec<_> = drawn.lines().map(|line| line.chars().count()).collect();
         assert!(widths.iter().all(|width| *width == widths[0] && *width < 60), "{drawn}");
         let text: String = drawn.chars().filter(|letter| !"│─┌┬┐├┼┤└┴┘ \n".contains(*letter)).collect();

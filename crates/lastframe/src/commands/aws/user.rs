@@ -1,5 +1,8 @@
 //! `lastframe aws user`: people of the stack's user pool.
 
+use std::path::PathBuf;
+
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -28,6 +31,9 @@ pub(in crate::commands) struct Add {
     /// Make a password up, and print it
     #[arg(long)]
     generate: bool,
+    /// A file with the password, in its first line
+    #[arg(long, value_name = "FILE", conflicts_with = "generate")]
+    password_file: Option<PathBuf>,
     /// Somebody who is there already: give them this password
     #[arg(long)]
     reset: bool,
@@ -56,7 +62,16 @@ impl Add {
     async fn run(self) -> Result<Exit, Failed> {
         let stack = self.which.stack().await?;
         let outputs = stack.outputs().await.map_err(failed)?;
-        let password = if self.generate { generated()? } else { read_password(&self.email)? };
+        let password = match &self.password_file {
+            Some(file) => {
+                let text = std::fs::read_to_string(file);
+                let text = text.with_context(|| format!("cannot read {} (--password-file)", file.display()));
+                let text = text.map_err(|error| Failed { exit: Exit::Usage, error })?;
+                text.lines().next().unwrap_or_default().to_owned()
+            }
+            None if self.generate => generated()?,
+            None => read_password(&self.email)?,
+        };
         if self.reset {
             stack.set_password(&self.email, &password).await.map_err(failed)?;
         } else {
