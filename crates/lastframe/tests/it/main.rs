@@ -3,6 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop where it stands")]
 
 mod api;
+#[cfg(feature = "aws")]
+mod aws;
+#[cfg(feature = "aws")]
+mod cloud;
 mod codecs;
 mod commands;
 mod control;
