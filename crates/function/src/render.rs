@@ -66,11 +66,7 @@ impl Rings for Bell {
     }
 
     async fn answered(&self, receipt: &str) {
-        let asked = self.sqs.delete_message().queue_url(&self.queue_url).receipt_handle(receipt);
-        if let Err(error) = asked.send().await {
-            let error: &dyn std::error::Error = &error;
-            tracing::warn!(error, "cannot delete a ring; Lambda does when this is over");
-        }
+        self.queue.answered(receipt).await;
     }
 
     async fn again(&self, receipt: &str) {
@@ -102,14 +98,18 @@ impl Function {
         Self { rings, worker, timeout }
     }
 
-    /// Sees to the rings of an event, one after another; tells which could not be answered. What is not done after `left` is handed
-    /// back.
-    pub async fn answer(&self, event: SqsEvent, left: Duration) -> SqsBatchResponse {
+    /// Sees to the rings of an event, one after another; tells which could not be answered. What is not done when the time is
+    /// `over` is handed back.
+    pub async fn answer(
+        &self,
+        event: SqsEvent,
+        over: impl Future<Output = ()> + Send + 'static,
+    ) -> SqsBatchResponse {
         let hand_back = CancellationToken::new();
         let timer = {
             let hand_back = hand_back.clone();
             tokio::spawn(async move {
-                tokio::time::sleep(left).await;
+                over.await;
                 tracing::info!("the time of this invocation is nearly over");
                 hand_back.cancel();
             })
@@ -155,7 +155,8 @@ impl Function {
 impl Handler for Function {
     async fn handle(&self, event: LambdaEvent<Value>) -> anyhow::Result<Value> {
         let left = left(event.context.deadline, Timestamp::now(), self.timeout);
-        let response = self.answer(serde_json::from_value(event.payload)?, left).await;
+        let over = tokio::time::sleep(left);
+        let response = self.answer(serde_json::from_value(event.payload)?, over).await;
         Ok(serde_json::to_value(response)?)
     }
 }
