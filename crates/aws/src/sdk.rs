@@ -1,8 +1,12 @@
 //! The SDK's configuration: whose account, which region, and how AWS is spoken with.
 
+use std::io;
+
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::ProvideCredentials as _;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 
 /// What the environment says, or the usual files, but for what is named here. Nothing is asked of AWS before something is
@@ -24,4 +28,16 @@ pub async fn sdk(profile: Option<&str>, region: Option<&str>) -> SdkConfig {
         loader = loader.region(region);
     }
     loader.load().await
+}
+
+/// What requests are signed with now, for another client than the SDK's.
+///
+/// # Errors
+/// `PermissionDenied` when there is nothing.
+pub async fn credentials(sdk: &SdkConfig) -> io::Result<Credentials> {
+    let found = match sdk.credentials_provider() {
+        Some(provider) => provider.provide_credentials().await.map_err(|error| crate::chain(&error)),
+        None => Err("nothing provides them".into()),
+    };
+    found.map_err(|why| io::Error::new(io::ErrorKind::PermissionDenied, format!("there are no credentials of AWS: {why}")))
 }

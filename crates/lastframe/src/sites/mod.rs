@@ -3,6 +3,8 @@
 //! Files and directory cannot change in one step. Before a version may come to be needed by nobody, that doubt is put down
 //! on disk; whoever finds it, this process or the next, looks and removes what no site has.
 
+#[cfg(feature = "aws")]
+mod bring;
 mod bundle;
 
 use std::fs::File;
@@ -18,6 +20,8 @@ use lastframe_worker::local::{LocalRenderer, RendererError, Renderers, remote, v
 use tokio::sync::Mutex;
 use url::Url;
 
+#[cfg(feature = "aws")]
+pub(crate) use self::bring::Bringing;
 pub(crate) use self::bundle::{collect_files, content_hash};
 
 /// What the name of a doubt ends with, after the version.

@@ -26,6 +26,8 @@ mod limits;
 mod logs;
 mod malformed;
 mod metrics;
+#[cfg(feature = "aws")]
+mod network;
 mod notices;
 mod order;
 mod peer;
@@ -39,3 +41,5 @@ mod sites;
 mod storage;
 mod upgrade;
 mod webhooks;
+#[cfg(feature = "aws")]
+mod work;
