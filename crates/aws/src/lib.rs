@@ -4,6 +4,7 @@
 //! lies; [`inspect`] looks whether all that is needed for it is there.
 
 mod account;
+pub mod queue;
 pub mod inspect;
 pub mod outputs;
 pub mod render;
