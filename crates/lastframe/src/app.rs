@@ -178,7 +178,8 @@ impl App {
         let server = tokio::spawn(serving);
         let on_lambda = machine.on_lambda.clone();
         let all = AllRenderers::new(&config, Arc::clone(&renderer) as Arc<dyn ports::Renderer>, on_lambda);
-        let at_once = config.concurrency + machine.on_lambda.as_ref().map_or(0, |_| config.lambda.concurrency);
+        let at_once =
+            config.concurrency + machine.on_lambda.as_ref().map_or(0, |_| config.lambda.concurrency);
         let options = Machine::options(&config, machine::name(), at_once, HEARTBEAT);
         let directory = Arc::clone(&store) as Arc<dyn ports::Directory>;
         let worker = machine.worker(Arc::clone(&queue), directory, Arc::new(all), metrics, options);

@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
+use jiff::SignedDuration;
 use lastframe_aws::SdkConfig;
 use lastframe_aws::queue::{self, AwsQueue};
 use lastframe_core::ports::{Directory, Queue, Renderer};
 use lastframe_core::{Clock, Observer, Render, RenderId, RendererName};
 use lastframe_worker::Shutdown;
+use lastframe_worker::local::LocalRenderer;
+use lastframe_worker::logs::Logs;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +33,11 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const SWEEP: Duration = Duration::from_secs(20);
 /// How often warm browsers are looked at.
 const STOP_IDLE: Duration = Duration::from_secs(30);
+
+/// How long logs of attempts stay on this machine: nobody tells it when their renders are forgotten.
+const KEEP_LOGS: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// How often they are looked at.
+const FORGET_LOGS: Duration = Duration::from_secs(60 * 60);
 
 /// Which queue a machine works for, and how.
 #[derive(Debug)]
@@ -91,7 +99,8 @@ impl Member {
             then: Arc::clone(&machine.local) as Arc<dyn Renderer>,
             one_at_a_time: Arc::default(),
         };
-        let renderer = Renderers::new(&config, Arc::new(here), machine.on_lambda.clone()).always(post.renderer);
+        let renderer =
+            Renderers::new(&config, Arc::new(here), machine.on_lambda.clone()).always(post.renderer);
         let at_once = match post.renderer {
             RendererName::Local => config.concurrency,
             RendererName::Lambda => config.lambda.concurrency,
@@ -110,6 +119,7 @@ impl Member {
             outputs: Arc::clone(&machine.outputs),
             taken_over,
             local: Arc::clone(&machine.local),
+            logs: machine.logs.clone(),
             // A machine that died is to be noticed soon after its lease.
             sweep: SWEEP.min(config.lease / 2),
         };
@@ -168,7 +178,8 @@ struct House {
     queue: Arc<AwsQueue>,
     outputs: Arc<Places>,
     taken_over: Arc<TakenOver>,
-    local: Arc<lastframe_worker::local::LocalRenderer>,
+    local: Arc<LocalRenderer>,
+    logs: Logs,
     sweep: Duration,
 }
 
@@ -176,6 +187,7 @@ impl House {
     async fn keep(self, close: CancellationToken) {
         let mut sweep = tokio::time::interval(self.sweep);
         let mut stop_idle = tokio::time::interval(STOP_IDLE);
+        let mut forget_logs = tokio::time::interval(FORGET_LOGS);
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -187,7 +199,18 @@ impl House {
                     self.clear_up().await;
                 }
                 _ = stop_idle.tick() => self.local.stop_idle().await,
+                _ = forget_logs.tick() => self.forget_logs().await,
             }
+        }
+    }
+
+    async fn forget_logs(&self) {
+        let logs = self.logs.clone();
+        let forgotten = tokio::task::spawn_blocking(move || logs.forget_before(logs.now() - KEEP_LOGS)).await;
+        match forgotten.map_err(io::Error::other) {
+            Ok(Ok(0)) => {}
+            Ok(Ok(renders)) => tracing::info!(renders, "removed old logs"),
+            Ok(Err(error)) | Err(error) => tracing::warn!(%error, "cannot remove old logs"),
         }
     }
 
@@ -205,7 +228,9 @@ impl House {
             match swept.await {
                 Ok(None) => continue,
                 Ok(Some(0)) => {}
-                Ok(Some(files)) => tracing::info!(render.id = %id, files, "removed what earlier attempts had left"),
+                Ok(Some(files)) => {
+                    tracing::info!(render.id = %id, files, "removed what earlier attempts had left")
+                }
                 Err(error) => {
                     tracing::warn!(render.id = %id, %error, "cannot sweep the outputs of a render; trying again");
                     continue;

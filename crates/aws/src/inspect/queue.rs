@@ -52,7 +52,9 @@ async fn look(
     let asked = aws_sdk_sqs::Client::new(sdk).get_queue_attributes().queue_url(queue_url);
     match asked.attribute_names(QueueAttributeName::ApproximateNumberOfMessages).send().await {
         Ok(found) => {
-            let waiting = found.attributes.and_then(|mut all| all.remove(&QueueAttributeName::ApproximateNumberOfMessages));
+            let waiting = found
+                .attributes
+                .and_then(|mut all| all.remove(&QueueAttributeName::ApproximateNumberOfMessages));
             sight.well.push(format!("{} rings waiting", waiting.unwrap_or_else(|| "0".into())));
             Ok(())
         }
@@ -73,19 +75,24 @@ fn is_denied(code: Option<&str>) -> bool {
 
 fn of_table(table: &str, region: &str, error: &(impl ProvideErrorMetadata + std::error::Error)) -> Fault {
     let (found, mend) = match error.code() {
-        Some("ResourceNotFoundException") => {
-            ("it is not there", "name the stack (--stack), or its table and region: `lastframe aws status` shows them")
-        }
+        Some("ResourceNotFoundException") => (
+            "it is not there",
+            "name the stack (--stack), or its table and region: `lastframe aws status` shows them",
+        ),
         Some("ValidationException") => ("it is no table of Lastframe", "name the table of the stack"),
         Some("UnrecognizedClientException" | "InvalidSignatureException" | "ExpiredTokenException") => {
             ("the credentials are not good", "get new ones, and look at AWS_PROFILE and AWS_ACCESS_KEY_ID")
         }
-        code if is_denied(code) => {
-            ("the credentials may not use it", "give them the policy that docs/aws.md has for `lastframe work`")
-        }
+        code if is_denied(code) => (
+            "the credentials may not use it",
+            "give them the policy that docs/aws.md has for `lastframe work`",
+        ),
         code => {
             let why = code.map_or_else(|| crate::chain(error), str::to_owned);
-            return (format!("the table {table} in {region}: {why}"), "look at the way to AWS, and at AWS_ENDPOINT_URL".into());
+            return (
+                format!("the table {table} in {region}: {why}"),
+                "look at the way to AWS, and at AWS_ENDPOINT_URL".into(),
+            );
         }
     };
     (format!("the table {table} in {region}: {found}"), mend.into())
@@ -93,7 +100,11 @@ fn of_table(table: &str, region: &str, error: &(impl ProvideErrorMetadata + std:
 
 fn of_queue(url: &str, region: &str, error: &(impl ProvideErrorMetadata + std::error::Error)) -> Fault {
     match error.code() {
-        Some("AWS.SimpleQueueService.NonExistentQueue" | "QueueDoesNotExist" | "com.amazonaws.sqs#QueueDoesNotExist") => (
+        Some(
+            "AWS.SimpleQueueService.NonExistentQueue"
+            | "QueueDoesNotExist"
+            | "com.amazonaws.sqs#QueueDoesNotExist",
+        ) => (
             format!("there is no queue {url} in {region}"),
             "name the stack (--stack), or its queue and region: `lastframe aws status` shows them".into(),
         ),

@@ -177,7 +177,8 @@ impl Work {
         if let Some(name) = &self.queue.remotion_function {
             let region = sdk.region().map(ToString::to_string).unwrap_or_default();
             let bucket = self.queue.remotion_bucket.clone();
-            config.lambda.functions = vec![LambdaFunction { name: name.clone(), region, bucket, account: None }];
+            config.lambda.functions =
+                vec![LambdaFunction { name: name.clone(), region, bucket, account: None }];
         }
         if here {
             return Ok(config);
@@ -215,9 +216,13 @@ fn told(config: &Config, post: &Post, queue: &str) -> String {
             shown(config.browser.as_deref())
         ),
         RendererName::Lambda => {
-            let names: Vec<_> = config.lambda.functions.iter().map(|function| function.name.as_str()).collect();
+            let names: Vec<_> =
+                config.lambda.functions.iter().map(|function| function.name.as_str()).collect();
             let at_once = config.lambda.concurrency;
-            format!("on Remotion Lambda, {at_once} at once (--concurrency)\n  functions     {}", names.join(", "))
+            format!(
+                "on Remotion Lambda, {at_once} at once (--concurrency)\n  functions     {}",
+                names.join(", ")
+            )
         }
     };
     format!(

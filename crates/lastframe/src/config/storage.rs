@@ -116,9 +116,9 @@ impl Storage {
     #[must_use]
     pub fn of_stack(self, bucket: &str, region: Option<String>, keys: Arc<dyn AccessKeys>) -> Self {
         // The SDK's own variables; what puts files into buckets does not know them all.
-        let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"].into_iter().find_map(|name| {
-            std::env::var(name).ok().filter(|url| !url.is_empty())
-        });
+        let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]
+            .into_iter()
+            .find_map(|name| std::env::var(name).ok().filter(|url| !url.is_empty()));
         Self {
             place: Some(Place { bucket: bucket.into(), prefix: OF_STACK.into() }),
             endpoint,

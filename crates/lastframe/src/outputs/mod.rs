@@ -199,7 +199,10 @@ mod tests {
 
     #[test]
     fn the_poster_of_a_fleets_output_lies_beside_it() {
-        assert_eq!(beside("s3://bucket/prefix/render/2.mp4").unwrap(), "s3://bucket/prefix/render/2.poster.jpg");
+        assert_eq!(
+            beside("s3://bucket/prefix/render/2.mp4").unwrap(),
+            "s3://bucket/prefix/render/2.poster.jpg"
+        );
         beside("2.mp4").unwrap_err();
     }
 }

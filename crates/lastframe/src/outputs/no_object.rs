@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use lastframe_core::{Output, RenderId};
 use lastframe_core::ports::{OutputBytes, Queue};
+use lastframe_core::{Output, RenderId};
 
 use crate::config::Storage;
 

@@ -119,7 +119,8 @@ impl Buckets {
             builder = builder.with_access_key_id(id).with_secret_access_key(secret);
         }
         if let Some(keys) = &self.storage.keys {
-            builder = builder.with_credentials(Arc::new(Signing { keys: Arc::clone(keys), last: Mutex::default() }));
+            builder = builder
+                .with_credentials(Arc::new(Signing { keys: Arc::clone(keys), last: Mutex::default() }));
         }
         builder.build().map_err(fault)
     }
@@ -308,8 +309,8 @@ impl CredentialProvider for Signing {
             return Ok(key);
         }
         let found = self.keys.find().await;
-        let AccessKey { id, secret, session } = found
-            .map_err(|error| Error::Unauthenticated { path: String::new(), source: error.into() })?;
+        let AccessKey { id, secret, session } =
+            found.map_err(|error| Error::Unauthenticated { path: String::new(), source: error.into() })?;
         let key = Arc::new(AwsCredential { key_id: id, secret_key: secret, token: session });
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), Arc::clone(&key)));
         Ok(key)

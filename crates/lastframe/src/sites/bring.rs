@@ -31,7 +31,8 @@ impl Bringing {
     async fn bring(&self, site: &SiteVersion) -> Result<(), Failure> {
         if self.renderers.find(&site.remotion_version, None).is_none() {
             // Another machine may have what this one lacks.
-            let lacking = |error: &dyn std::error::Error| Failure::new("renderer_missing", error.to_string(), true);
+            let lacking =
+                |error: &dyn std::error::Error| Failure::new("renderer_missing", error.to_string(), true);
             self.renderers.obtain(&site.remotion_version).await.map_err(|error| lacking(&error))?;
         }
         let _one = self.one_at_a_time.lock().await;

@@ -22,10 +22,12 @@ pub(crate) struct Machine {
 impl Network {
     /// None where namespaces cannot be made, with a line that says so.
     pub(crate) fn new() -> Option<Self> {
-        let tried = Command::new("unshare").args(["--net", "true"]).output().expect("util-linux is installed");
+        let tried =
+            Command::new("unshare").args(["--net", "true"]).output().expect("util-linux is installed");
         if !tried.status.success() {
             let why = String::from_utf8_lossy(&tried.stderr);
-            writeln!(std::io::stderr(), "skipped: network namespaces are denied here: {}", why.trim()).unwrap();
+            writeln!(std::io::stderr(), "skipped: network namespaces are denied here: {}", why.trim())
+                .unwrap();
             return None;
         }
         let process = std::process::id();

@@ -6,11 +6,15 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
 use axum::Router;
-use lastframe_aws::queue::AwsQueue;
+use lastframe_aws::queue::{AwsQueue, Options, schema};
 use lastframe_core::ports::{Directory as _, NewRender, Queue as _};
 use lastframe_core::site::SiteVersion;
-use lastframe_core::{Kind, Render, RenderId, RenderRequest, Status, SystemClock, TenantId};
+use lastframe_core::{
+    Kind, Limits, Render, RenderId, RenderRequest, RetryPolicy, Status, SystemClock, TenantId,
+};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
@@ -20,6 +24,14 @@ use tower_http::services::ServeDir;
 use crate::network::{Machine, Network};
 use crate::server::{PATIENCE, REMOTION, bundle, client, probe, project, send_signal};
 
+const REGION: &str = "eu-central-1";
+const TABLE: &str = "fleet";
+const BUCKET: &str = "fleet-bucket";
+const KEY: &str = "test";
+const SECRET: &str = "test";
+/// The stand-in looks at no signature.
+const SIGNED: &str =
+    "AWS4-HMAC-SHA256 Credential=test/20260101/eu-central-1/s3/aws4_request, SignedHeaders=host, Signature=x";
 /// How soon a machine that is not heard of has lost what it was rendering.
 const LEASE: &str = "4s";
 
@@ -49,16 +61,44 @@ impl Cloud {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}; `scripts/setup tests` installs it", program.display()));
+            .unwrap_or_else(|error| {
+                panic!("{}: {error}; `scripts/setup tests` installs it", program.display())
+            });
         let url = format!("http://{here}:{port}");
         while client().get(format!("{url}/_ministack/health")).send().await.is_err() {
             assert!(process.try_wait().unwrap().is_none(), "the service ended");
             // It cannot signal that it listens; asking again is all there is.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let sdk = lastframe_aws::sdk(None, Some("us-east-1")).await.into_builder().endpoint_url(&url);
-        let sdk = sdk.credentials_provider(SharedCredentialsProvider::new(credentials())).build();
-        let (queue, variables) = open(&sdk, &url).await;
+        let sdk = lastframe_aws::sdk(None, Some(REGION)).await.into_builder().endpoint_url(&url);
+        let keys = Credentials::from_keys(KEY, SECRET, None);
+        let sdk = sdk.credentials_provider(SharedCredentialsProvider::new(keys)).build();
+        let made =
+            client().put(format!("{url}/{BUCKET}")).header("authorization", SIGNED).send().await.unwrap();
+        assert_eq!(made.status(), 200);
+        let queues = schema::create(&sdk, TABLE).await.unwrap();
+        let variables = vec![
+            ("AWS_ENDPOINT_URL", url.clone()),
+            ("AWS_REGION", REGION.to_owned()),
+            ("AWS_ACCESS_KEY_ID", KEY.to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", SECRET.to_owned()),
+            ("LASTFRAME_TABLE", TABLE.to_owned()),
+            ("LASTFRAME_QUEUE_URL", queues.queue_url.clone()),
+            ("LASTFRAME_DEAD_LETTERS_URL", queues.dead_letters_url.clone()),
+            ("LASTFRAME_TIMERS_URL", queues.timers_url.clone()),
+            ("LASTFRAME_BUCKET", BUCKET.to_owned()),
+        ];
+        let options = Options {
+            table: TABLE.into(),
+            queue_url: queues.queue_url,
+            dead_letters_url: Some(queues.dead_letters_url),
+            timers_url: Some(queues.timers_url),
+            bucket: BUCKET.into(),
+            lease: Duration::from_secs(60),
+            retry: RetryPolicy::default(),
+            limits: Limits::default(),
+        };
+        let queue = AwsQueue::open(&sdk, options, Arc::new(SystemClock::new()), Arc::new(())).await.unwrap();
         let site = site();
         let listener = TcpListener::bind((here, 0)).await.unwrap();
         let place = format!("http://{}/", listener.local_addr().unwrap());
@@ -242,7 +282,8 @@ async fn machines_share_a_queue_and_one_that_dies_or_is_cut_off_loses_nothing() 
         .map(|(name, machine)| (name, machine, Worker::start(machine, &cloud, name)));
 
     // Killed in the middle of a render: the other one takes it over once the lease ends, and the group keeps its order.
-    let group = [cloud.submit("films", 40).await, cloud.submit("films", 5).await, cloud.submit("films", 5).await];
+    let group =
+        [cloud.submit("films", 40).await, cloud.submit("films", 5).await, cloud.submit("films", 5).await];
     let first = cloud.under_way(group[0]).await;
     let (killed, other) = if first == "north" { (0, 1) } else { (1, 0) };
     workers[killed].2.signal("KILL");
