@@ -210,6 +210,11 @@ async fn invoke(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
     match asked["type"].as_str().unwrap() {
         "info" => axum::Json(json!({"type": "success", "version": "4.0.527"})).into_response(),
         "start" => start(&shared, asked).await,
+        "compositions" => axum::Json(json!({"type": "success", "compositions": [{
+            "id": "main", "width": 64, "height": 48, "fps": 30, "durationInFrames": FRAMES, "defaultProps": {},
+            "props": {}, "defaultCodec": null, "defaultOutName": null,
+        }]}))
+        .into_response(),
         other => panic!("nobody asks for {other}"),
     }
 }
