@@ -29,7 +29,8 @@ Examples:
 
 It needs Node and a browser, as a server does (`lastframe doctor`), a way out to AWS, and no open port. As many machines
 as you like may work for one queue: each group's renders are made in their order, whoever makes them. What a machine has
-begun when it dies goes to another once its lease ends (queue.lease in lastframe.toml, 30s).
+begun when it dies goes to another once its lease ends (queue.lease in lastframe.toml, 30s). Leases go by the machines'
+clocks: keep them right (NTP).
 
 Credentials are found as other programs for AWS find them: AWS_ACCESS_KEY_ID and its secret, AWS_PROFILE, a role.
 
@@ -140,7 +141,8 @@ impl Work {
         let table = queue.table.ok_or_else(|| lacking("--table NAME", "LASTFRAME_TABLE"))?;
         let queue_url = queue.queue_url.ok_or_else(|| lacking("--queue-url URL", "LASTFRAME_QUEUE_URL"))?;
         let bucket = queue.bucket.ok_or_else(|| lacking("--bucket NAME", "LASTFRAME_BUCKET"))?;
-        let sight = inspect_queue(&sdk, &table, &queue_url).await;
+        let clock = Arc::new(SystemClock::new());
+        let sight = inspect_queue(&sdk, &table, &queue_url, clock.as_ref()).await;
         if let Some(failed) = refused(&sight) {
             return Err(failed);
         }
@@ -155,7 +157,7 @@ impl Work {
             renderer: self.renderer.into(),
         };
         let told = told(&config, &post, &sight.what);
-        let member = Member::start(config, post, Arc::new(SystemClock::new())).await?;
+        let member = Member::start(config, post, clock).await?;
         say(told);
         member.stop(signals.first().await).await?;
         Ok(Exit::Done)
