@@ -22,6 +22,8 @@ const GROUPS: &[(&str, &[&str])] = &[
     #[cfg(feature = "aws")]
     ("AWS", &["work"]),
     ("The data folder", &["check", "backup", "restore", "key"]),
+    #[cfg(feature = "aws")]
+    ("On AWS", &["aws"]),
 ];
 const OTHERS: &str = "This program";
 
