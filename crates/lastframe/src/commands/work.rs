@@ -43,8 +43,6 @@ queue; a second one hands it back at once.";
 /// Takes renders from a queue on AWS, makes them here, and puts the files into the queue's bucket.
 #[derive(Args, Debug)]
 pub(super) struct Work {
-    #[command(flatten)]
-    queue: QueueArgs,
     /// What makes the renders
     #[arg(long, env = "LASTFRAME_WORK_RENDERER", value_enum, default_value_t, value_name = "RENDERER")]
     renderer: Maker,
@@ -69,6 +67,8 @@ pub(super) struct Work {
     /// How log lines look
     #[arg(long, env = "LASTFRAME_LOG_FORMAT", value_enum, default_value_t)]
     pub(super) log_format: LogFormat,
+    #[command(flatten)]
+    queue: QueueArgs,
 }
 
 /// Which queue.
