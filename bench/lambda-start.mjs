@@ -143,7 +143,7 @@ const cloud = async () => {
     const answer = await fetch(`${endpoint}/${SITES}${name}`, { method: 'PUT', body: text, headers: { ...signed('s3'), 'content-type': type } });
     if (!answer.ok) throw new Error(await answer.text());
   };
-  await put('', undefined, 'application/xml');
+  await put('', `<CreateBucketConfiguration><LocationConstraint>${region}</LocationConstraint></CreateBucketConfiguration>`, 'application/xml');
   await put('/sites/remotion-app/index.html', "<script>window.remotion_version = '4.0.527';</script>", 'text/html');
   await put('/sites/remotion-app/bundle.js', `// ${'x'.repeat(2 << 20)}`, 'text/javascript');
   const code = path.join(root, 'target/lambda/lastframe-x86_64.zip');

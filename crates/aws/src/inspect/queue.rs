@@ -1,21 +1,32 @@
 //! Whether a queue on AWS can be reached from here.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use aws_config::SdkConfig;
-use aws_sdk_dynamodb::error::ProvideErrorMetadata;
+use aws_sdk_dynamodb::config::interceptors::BeforeDeserializationInterceptorContextRef;
+use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_dynamodb::error::{BoxError, ProvideErrorMetadata};
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_sqs::types::QueueAttributeName;
+use jiff::{SignedDuration, Timestamp};
+use lastframe_core::Clock;
 
 use super::Sight;
 
-/// Looks at a queue from where this runs: the credentials, the region, the table and the queue of messages. It changes nothing.
-pub async fn inspect_queue(sdk: &SdkConfig, table: &str, queue_url: &str) -> Sight {
+/// By how much the clock may differ from that of AWS: leases end by the clocks of those who work, and one that is ahead takes
+/// away from others what they are still rendering.
+const SKEW: SignedDuration = SignedDuration::from_secs(5);
+
+/// Looks at a queue from where this runs: the credentials, the region, the table, the queue of messages, and how far this
+/// machine's clock is from that of AWS. It changes nothing.
+pub async fn inspect_queue(sdk: &SdkConfig, table: &str, queue_url: &str, clock: &dyn Clock) -> Sight {
     let region = sdk.region().map(ToString::to_string);
     let what = match &region {
         Some(region) => format!("queue {} in {region}", name(queue_url)),
         None => format!("queue {}", name(queue_url)),
     };
     let mut sight = Sight { what, well: Vec::new(), doubts: Vec::new(), faults: Vec::new() };
-    if let Err(fault) = look(sdk, region.as_deref(), table, queue_url, &mut sight).await {
+    if let Err(fault) = look(sdk, region.as_deref(), table, queue_url, clock, &mut sight).await {
         sight.faults.push(fault);
     }
     sight
@@ -28,6 +39,7 @@ async fn look(
     region: Option<&str>,
     table: &str,
     queue_url: &str,
+    clock: &dyn Clock,
     sight: &mut Sight,
 ) -> Result<(), Fault> {
     let fault = |found: String, mend: &str| Err((found, mend.to_owned()));
@@ -45,8 +57,17 @@ async fn look(
     // Nothing lies there; whether one may ask is what counts.
     let key = || AttributeValue::S("lastframe".into());
     let asked = aws_sdk_dynamodb::Client::new(sdk).get_item().table_name(table);
-    if let Err(error) = asked.key("pk", key()).key("sk", key()).send().await {
+    let asked = asked.key("pk", key()).key("sk", key()).customize();
+    let date = Heard::default();
+    if let Err(error) = asked.interceptor(date.clone()).send().await {
         return Err(of_table(table, region, &error));
+    }
+    if let Some(off) = date.take().map(|theirs| clock.now().duration_since(theirs))
+        && off.abs() > SKEW
+    {
+        let way = if off.is_negative() { "behind" } else { "ahead" };
+        let found = format!("the clock of this machine is {} s {way}", off.abs().as_secs());
+        return fault(found, "set it, and keep it right: timedatectl set-ntp true, or chrony");
     }
     sight.well.push(format!("table {table}"));
     let asked = aws_sdk_sqs::Client::new(sdk).get_queue_attributes().queue_url(queue_url);
@@ -66,6 +87,34 @@ async fn look(
             Ok(())
         }
         Err(error) => Err(of_queue(queue_url, region, &error)),
+    }
+}
+
+/// What AWS said that time it was.
+#[derive(Clone, Debug, Default)]
+struct Heard(Arc<Mutex<Option<Timestamp>>>);
+
+impl Heard {
+    fn take(&self) -> Option<Timestamp> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Intercept for Heard {
+    fn name(&self) -> &'static str {
+        "Heard"
+    }
+
+    fn read_after_transmit(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let date = context.response().headers().get("date");
+        let date = date.and_then(|date| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).ok());
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = date;
+        Ok(())
     }
 }
 

@@ -19,11 +19,9 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Sites", &["site", "renderer"]),
     ("The server", &["serve", "doctor", "queue", "group", "tenant"]),
     ("Who may do what", &["user", "token", "whoami", "audit"]),
-    #[cfg(feature = "aws")]
-    ("AWS", &["work"]),
     ("The data folder", &["check", "backup", "restore", "key"]),
     #[cfg(feature = "aws")]
-    ("On AWS", &["aws"]),
+    ("On AWS", &["aws", "work"]),
 ];
 const OTHERS: &str = "This program";
 

@@ -1,5 +1,6 @@
 //! `lastframe work`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +9,10 @@ use clap::{Args, ValueEnum};
 use lastframe_aws::SdkConfig;
 use lastframe_aws::inspect::{Sight, inspect_queue};
 use lastframe_core::{RendererName, SystemClock};
+use lastframe_stack::Stack;
 use rustix::fs::Mode;
 
+use super::aws::failed;
 use super::say;
 use super::serve::{raise_open_files, shown};
 use super::signals::Signals;
@@ -22,14 +25,15 @@ use crate::telemetry::LogFormat;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  lastframe work --stack lastframe                       what `lastframe aws deploy` made, from this machine
-  lastframe work --stack lastframe --concurrency 4 --name attic
-  lastframe work --stack lastframe --renderer lambda     start and follow them on Remotion Lambda instead
+  lastframe work                                         for the stack that `lastframe aws deploy` made
+  lastframe work --stack films --region eu-central-1 --concurrency 4 --name attic
+  lastframe work --renderer lambda                       start and follow them on Remotion Lambda instead
   lastframe work --table T --queue-url URL --bucket B    without looking at a stack
 
 It needs Node and a browser, as a server does (`lastframe doctor`), a way out to AWS, and no open port. As many machines
 as you like may work for one queue: each group's renders are made in their order, whoever makes them. What a machine has
-begun when it dies goes to another once its lease ends (queue.lease in lastframe.toml, 30s).
+begun when it dies goes to another once its lease ends (queue.lease in lastframe.toml, 30s). Leases go by the machines'
+clocks: keep them right (NTP).
 
 Credentials are found as other programs for AWS find them: AWS_ACCESS_KEY_ID and its secret, AWS_PROFILE, a role.
 
@@ -39,8 +43,6 @@ queue; a second one hands it back at once.";
 /// Takes renders from a queue on AWS, makes them here, and puts the files into the queue's bucket.
 #[derive(Args, Debug)]
 pub(super) struct Work {
-    #[command(flatten)]
-    queue: QueueArgs,
     /// What makes the renders
     #[arg(long, env = "LASTFRAME_WORK_RENDERER", value_enum, default_value_t, value_name = "RENDERER")]
     renderer: Maker,
@@ -65,11 +67,17 @@ pub(super) struct Work {
     /// How log lines look
     #[arg(long, env = "LASTFRAME_LOG_FORMAT", value_enum, default_value_t)]
     pub(super) log_format: LogFormat,
+    #[command(flatten)]
+    queue: QueueArgs,
 }
 
 /// Which queue.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Which queue")]
 struct QueueArgs {
+    /// The stack that has it; what follows needs no saying then [default: lastframe, unless the rest is said]
+    #[arg(long, env = "LASTFRAME_STACK", value_name = "NAME")]
+    stack: Option<String>,
     /// Its table
     #[arg(long, env = "LASTFRAME_TABLE", value_name = "NAME")]
     table: Option<String>,
@@ -121,26 +129,63 @@ impl QueueArgs {
     async fn sdk(&self) -> SdkConfig {
         lastframe_aws::sdk(self.profile.as_deref(), self.region.as_deref()).await
     }
+
+    /// Fills in what nobody said, from what the stack tells others.
+    async fn complete(&mut self, sdk: &SdkConfig) -> Result<(), Failed> {
+        let is_complete = self.table.is_some() && self.queue_url.is_some() && self.bucket.is_some();
+        if is_complete && self.stack.is_none() {
+            return Ok(());
+        }
+        let name = self.stack.get_or_insert_with(|| STACK.into());
+        let stack = Stack::new(sdk, name).map_err(failed)?;
+        let mut outputs = stack.outputs().await.map_err(failed)?;
+        let described = stack.describe().await.map_err(failed)?;
+        let mut parameters = described.map(|found| found.parameters).unwrap_or_default();
+        let given = |values: &mut BTreeMap<String, String>, name: &str| {
+            values.remove(name).filter(|value| !value.is_empty())
+        };
+        for (value, output) in [
+            (&mut self.table, "tableName"),
+            (&mut self.queue_url, "queueurl"),
+            (&mut self.dead_letters_url, "deadLettersUrl"),
+            (&mut self.timers_url, "timersUrl"),
+            (&mut self.bucket, "bucketName"),
+        ] {
+            if value.is_none() {
+                *value = given(&mut outputs, output);
+            }
+        }
+        if self.remotion_function.is_none() {
+            self.remotion_function = given(&mut parameters, "RemotionFunction");
+            self.remotion_bucket = self.remotion_bucket.take().or(given(&mut parameters, "RemotionBucket"));
+        }
+        Ok(())
+    }
 }
 
-/// What a flag and its variable both left out.
+/// The stack that is meant when none is named, as for `lastframe aws`.
+const STACK: &str = "lastframe";
+
+/// What neither a flag nor a variable nor the stack said.
 fn lacking(flag: &str, variable: &str) -> Failed {
-    Failed::new(Exit::Usage, format!("which queue? Say --stack NAME, or {flag} ({variable})"))
+    Failed::new(Exit::Usage, format!("the stack does not say which queue: say {flag} ({variable})"))
 }
 
 impl Work {
-    pub(super) async fn run(self) -> Result<Exit, Failed> {
+    pub(super) async fn run(mut self) -> Result<Exit, Failed> {
         // Nothing that is written is for other users.
         rustix::process::umask(Mode::RWXG | Mode::RWXO);
         raise_open_files();
         let signals = Signals::listen()?;
         let sdk = self.queue.sdk().await;
+        self.queue.complete(&sdk).await?;
         let config = self.config(&sdk)?;
         let queue = self.queue;
         let table = queue.table.ok_or_else(|| lacking("--table NAME", "LASTFRAME_TABLE"))?;
         let queue_url = queue.queue_url.ok_or_else(|| lacking("--queue-url URL", "LASTFRAME_QUEUE_URL"))?;
         let bucket = queue.bucket.ok_or_else(|| lacking("--bucket NAME", "LASTFRAME_BUCKET"))?;
-        let sight = inspect_queue(&sdk, &table, &queue_url).await;
+        let clock = Arc::new(SystemClock::new());
+        let sight = inspect_queue(&sdk, &table, &queue_url, clock.as_ref()).await;
         if let Some(failed) = refused(&sight) {
             return Err(failed);
         }
@@ -155,7 +200,7 @@ impl Work {
             renderer: self.renderer.into(),
         };
         let told = told(&config, &post, &sight.what);
-        let member = Member::start(config, post, Arc::new(SystemClock::new())).await?;
+        let member = Member::start(config, post, clock).await?;
         say(told);
         member.stop(signals.first().await).await?;
         Ok(Exit::Done)

@@ -3,6 +3,7 @@
 
 use lastframe_aws::Accounts;
 use lastframe_aws::inspect::{Sight, inspect, inspect_queue};
+use lastframe_core::SystemClock;
 
 use super::Finding;
 use crate::config::Config;
@@ -24,7 +25,8 @@ pub(super) async fn look_at_queue() -> Vec<Finding> {
     let (Some(table), Some(queue_url)) = (said("LASTFRAME_TABLE"), said("LASTFRAME_QUEUE_URL")) else {
         return Vec::new();
     };
-    told("queue", inspect_queue(&lastframe_aws::sdk(None, None).await, &table, &queue_url).await)
+    let sdk = lastframe_aws::sdk(None, None).await;
+    told("queue", inspect_queue(&sdk, &table, &queue_url, &SystemClock::new()).await)
 }
 
 /// One finding for all that is well, and one for each thing that is not.
