@@ -39,16 +39,17 @@ impl Function {
             return Ok(json!({"statusCode": 400, "headers": headers, "body": problem.to_string(), "isBase64Encoded": false}));
         }
         let remote = payload["requestContext"]["http"]["sourceIp"].as_str().and_then(|ip| ip.parse().ok());
+        // It reads text alone.
         let request: LambdaRequest =
-            serde_json::from_value(payload).context("this is no event of an HTTP API")?;
+            serde_json::from_str(&payload.to_string()).context("this is no event of an HTTP API")?;
         let router = self.router.clone();
         let answer = tower::service_fn(move |request: lambda_http::Request| {
             let router = router.clone();
             async move { router.oneshot(of_gateway(request, remote)).await }
         });
         let mut adapter = Adapter::from(answer);
-        let answered = adapter.call(LambdaEvent::new(request, context)).await;
-        Ok(serde_json::to_value(answered.map_err(|never| match never {})?)?)
+        let Ok(answered) = adapter.call(LambdaEvent::new(request, context)).await;
+        Ok(serde_json::to_value(answered)?)
     }
 }
 
@@ -83,11 +84,11 @@ fn mend(event: &mut Value) -> bool {
     let parses = |host: &str| Url::parse(&format!("https://{host}/")).is_ok();
     let domain = event["requestContext"]["domainName"].as_str().filter(|host| parses(host)).map(str::to_owned);
     if domain.is_none()
-        && let Some(context) = event["requestContext"].as_object_mut()
+        && let Some(context) = event.get_mut("requestContext").and_then(Value::as_object_mut)
     {
         context.remove("domainName");
     }
-    if let Some(headers) = event["headers"].as_object_mut() {
+    if let Some(headers) = event.get_mut("headers").and_then(Value::as_object_mut) {
         // Their names are in lower case there.
         if headers.get("host").is_some_and(|host| !host.as_str().is_some_and(parses)) {
             headers.remove("host");

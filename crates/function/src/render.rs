@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_config::SdkConfig;
-use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
+use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use jiff::Timestamp;
 use lambda_runtime::LambdaEvent;
 use lastframe_aws::queue::AwsQueue;
@@ -23,8 +23,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Handler, left};
 
-/// When a ring that could not be answered comes back, in seconds.
+/// When a ring that could not be answered comes back, in seconds, the first time; it doubles.
 const AGAIN: i32 = 15;
+/// At most: the receives that a queue allows a message are to last for hours.
+const LATEST: i32 = 15 * 60;
 
 /// What rings.
 #[async_trait]
@@ -39,8 +41,8 @@ pub trait Rings: Debug + Send + Sync {
     /// nobody.
     async fn answered(&self, receipt: &str);
 
-    /// The ring could not be answered: it comes back soon.
-    async fn again(&self, receipt: &str);
+    /// The ring could not be answered: it comes back after so many seconds.
+    async fn again(&self, receipt: &str, seconds: i32);
 }
 
 /// The rings of the queue on AWS.
@@ -69,13 +71,13 @@ impl Rings for Bell {
         self.queue.answered(receipt).await;
     }
 
-    async fn again(&self, receipt: &str) {
+    async fn again(&self, receipt: &str, seconds: i32) {
         let asked = self
             .sqs
             .change_message_visibility()
             .queue_url(&self.queue_url)
             .receipt_handle(receipt)
-            .visibility_timeout(AGAIN);
+            .visibility_timeout(seconds);
         if let Err(error) = asked.send().await {
             let error: &dyn std::error::Error = &error;
             tracing::warn!(error, "cannot bring a ring back soon; it comes when its time is over");
@@ -120,9 +122,7 @@ impl Function {
             // Of one group: what comes after one that failed waits for it.
             let failed = !response.batch_item_failures.is_empty();
             if failed || !self.ring(message, &hand_back).await {
-                let mut failure = BatchItemFailure::default();
-                failure.item_identifier = id;
-                response.batch_item_failures.push(failure);
+                response.add_failure(id);
             }
         }
         timer.abort();
@@ -131,6 +131,8 @@ impl Function {
 
     /// Whether it was answered.
     async fn ring(&self, message: SqsMessage, hand_back: &CancellationToken) -> bool {
+        let received = message.attributes.get("ApproximateReceiveCount");
+        let received = received.and_then(|count| count.parse().ok()).unwrap_or(1);
         let ring = message.body.unwrap_or_default();
         let receipt = message.receipt_handle.unwrap_or_default();
         match self.rings.answer(&ring, &self.worker.options.name).await {
@@ -145,11 +147,16 @@ impl Function {
             Err(error) => {
                 let error: &dyn std::error::Error = &error;
                 tracing::error!(error, ring, "a ring could not be answered; it comes back");
-                self.rings.again(&receipt).await;
+                self.rings.again(&receipt, wait(received)).await;
                 false
             }
         }
     }
+}
+
+/// When a ring comes back that was received so often, in seconds.
+fn wait(received: u32) -> i32 {
+    AGAIN.saturating_mul(1 << received.saturating_sub(1).min(10)).min(LATEST)
 }
 
 impl Handler for Function {
@@ -158,5 +165,18 @@ impl Handler for Function {
         let over = tokio::time::sleep(left);
         let response = self.answer(serde_json::from_value(event.payload)?, over).await;
         Ok(serde_json::to_value(response)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_receives_last_for_hours() {
+        let waits: Vec<_> = (1..=10).map(wait).collect();
+        assert_eq!(waits[..7], [15, 30, 60, 120, 240, 480, 900]);
+        assert!(waits.iter().sum::<i32>() > 75 * 60, "{waits:?}");
+        assert_eq!((wait(0), wait(u32::MAX)), (15, 900));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent};
+use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
 use jiff::Timestamp;
 use lambda_runtime::LambdaEvent;
 use lastframe::cloud::Cloud;
@@ -97,7 +97,7 @@ impl Function {
                 Ok(()) => {}
                 Err(error) => {
                     tracing::error!(error = format!("{error:#}"), timer, "a timer comes again");
-                    fail(&mut response, id);
+                    response.add_failure(id);
                 }
             }
         }
@@ -105,7 +105,7 @@ impl Function {
             && let Err(error) = self.tell(left.saturating_sub(begun.elapsed())).await
         {
             tracing::error!(error = format!("{error:#}"), "cannot look for what is due to be told");
-            notices.into_iter().for_each(|id| fail(&mut response, id));
+            notices.into_iter().for_each(|id| response.add_failure(id));
         }
         response
     }
@@ -130,12 +130,6 @@ impl Function {
 
 fn is_of_delivery(timer: &str) -> bool {
     serde_json::from_str::<Value>(timer).is_ok_and(|timer| timer.get("delivery").is_some())
-}
-
-fn fail(response: &mut SqsBatchResponse, id: String) {
-    let mut failure = BatchItemFailure::default();
-    failure.item_identifier = id;
-    response.batch_item_failures.push(failure);
 }
 
 impl Handler for Function {

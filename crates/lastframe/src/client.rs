@@ -85,10 +85,7 @@ impl Client {
     }
 
     /// Sends. Within, what is not a success.
-    async fn ask(
-        &self,
-        request: RequestBuilder,
-    ) -> Result<Result<Response, (StatusCode, Bytes)>, Failed> {
+    async fn ask(&self, request: RequestBuilder) -> Result<Result<Response, (StatusCode, Bytes)>, Failed> {
         let response = request.send().await.map_err(|error| {
             let exit = if error.is_connect() { Exit::Unreachable } else { Exit::Internal };
             let context = format!(

@@ -101,7 +101,6 @@ pub struct Ports {
 }
 
 /// Where things are that are not this function's own.
-#[derive(Debug)]
 pub struct Around {
     /// The queue.
     pub ports: Ports,
@@ -131,6 +130,10 @@ impl Settings {
         config.renderer = RendererName::Local;
         config.renderer_alone = true;
         if let Some(name) = &self.remotion_function {
+            anyhow::ensure!(
+                self.remotion_bucket.is_some(),
+                "the stack names the function of Remotion Lambda and not its bucket: give RemotionBucket, too"
+            );
             config.renderer = RendererName::Lambda;
             config.lambda.functions = vec![LambdaFunction {
                 name: name.clone(),
@@ -250,7 +253,7 @@ impl Cloud {
             config.webhooks.clone(),
             links.clone(),
             config.links.usual,
-            Some(&settings.bucket),
+            Some(settings.bucket.as_str()),
             Arc::clone(&clock),
         )?;
         let email = mail(settings, &config, post, &outputs, &links, &clock)?;
@@ -284,8 +287,7 @@ impl Cloud {
             clock: Arc::clone(&clock),
             observer: Arc::new(()),
         };
-        let retention =
-            Retention { queue: ports.queue, outputs, logs, clock, keep: config.retention };
+        let retention = Retention { queue: ports.queue, outputs, logs, clock, keep: config.retention };
         Ok(Self {
             api,
             config,
@@ -366,11 +368,12 @@ fn mail(
     if let Some(email) = &config.email {
         let sender = Sender::open(email, config.public_url.as_deref().unwrap_or_default(), Arc::clone(clock));
         let sender = sender.context("cannot make ready to send mail")?;
-        return Ok(Some(Arc::new(Mailer { sender, outputs, links, link_life })));
+        let mailer = Mailer { sender, outputs, links, link_life };
+        return Ok(Some(Arc::new(mailer) as Arc<dyn Courier>));
     }
     let Some(from) = &settings.mail_from else { return Ok(None) };
     let sender = Sender::new(post, mailbox("MailFrom", from)?, None, Arc::clone(clock));
-    Ok(Some(Arc::new(Mailer { sender, outputs, links, link_life })))
+    Ok(Some(Arc::new(Mailer { sender, outputs, links, link_life }) as Arc<dyn Courier>))
 }
 
 /// Starts the log of the program: lines of JSON, as CloudWatch reads them.

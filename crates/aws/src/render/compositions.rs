@@ -31,7 +31,7 @@ fn composition(found: VideoConfig) -> Composition {
         height: whole(found.height),
         fps: found.fps,
         duration_in_frames: whole(found.duration_in_frames),
-        default_props: found.extra.get("defaultProps").cloned().unwrap_or(Value::Null),
+        default_props: found.extra.0.get("defaultProps").cloned().unwrap_or(Value::Null),
         error: None,
         id: found.id,
     }

@@ -113,12 +113,17 @@ async fn what_belongs_to_one_machine_is_refused_with_what_there_is_instead() {
         ("POST", "/v1/users".into(), "not_here", "lastframe aws user add"),
         ("POST", "/v1/sites/mine/versions".into(), "not_here", "npm run deploy"),
     ] {
-        let sent = if path == "/v1/users" { r#"{"email": "a@example.com", "password": "12345678"}"# } else { "{}" };
+        let sent =
+            if path == "/v1/users" { r#"{"email": "a@example.com", "password": "12345678"}"# } else { "{}" };
         let sent = if path.starts_with("/v1/sites") { "\u{1f}\u{8b}" } else { sent };
         let authorization = json!({"authorization": World::bearer()});
         let answer = send(&function, with(event(method, &path), authorization, Some(sent))).await;
         let problem = body(&answer);
-        assert_eq!((answer["statusCode"].as_u64(), problem["code"].as_str()), (Some(501), Some(code)), "{path}: {answer}");
+        assert_eq!(
+            (answer["statusCode"].as_u64(), problem["code"].as_str()),
+            (Some(501), Some(code)),
+            "{path}: {answer}"
+        );
         let detail = problem["detail"].as_str().unwrap();
         assert!(detail.starts_with("not on this queue: ") && detail.contains(instead), "{path}: {detail}");
     }

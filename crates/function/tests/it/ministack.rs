@@ -77,7 +77,8 @@ async fn ses_takes_a_mail_and_says_of_whom_it_takes_none() {
     let (from, to) = ("renders@example.com".parse().unwrap(), "ana@example.com".parse().unwrap());
     let mail = b"From: renders@example.com\r\nTo: ana@example.com\r\nSubject: Done\r\n\r\nIt is.\r\n";
     assert_eq!(ses.send(&from, &to, mail).await.unwrap(), 200);
-    let sent: Value = reqwest::get(format!("{}/_ministack/ses/messages", stack.url)).await.unwrap().json().await.unwrap();
+    let sent: Value =
+        reqwest::get(format!("{}/_ministack/ses/messages", stack.url)).await.unwrap().json().await.unwrap();
     assert!(sent.to_string().contains("Subject\": \"Done") || sent.to_string().contains("Done"), "{sent}");
     // An identity that nobody has verified may be verified yet: that is tried again.
     let nobody = "nobody@elsewhere.example".parse().unwrap();
@@ -142,7 +143,12 @@ async fn next_event(State(ends): State<Arc<Ends>>) -> Response {
 struct Bootstrap(Child);
 
 impl Bootstrap {
-    fn start(stack: &Stack, runtime: &Runtime, queues: &lastframe_aws::queue::schema::Queues, role: &str) -> Self {
+    fn start(
+        stack: &Stack,
+        runtime: &Runtime,
+        queues: &lastframe_aws::queue::schema::Queues,
+        role: &str,
+    ) -> Self {
         let program = Command::new(env!("CARGO_BIN_EXE_bootstrap"))
             .env_clear()
             .envs([

@@ -69,8 +69,8 @@ impl Rings for Bell {
         self.said.lock().unwrap().push(format!("answered {receipt}"));
     }
 
-    async fn again(&self, receipt: &str) {
-        self.said.lock().unwrap().push(format!("again {receipt}"));
+    async fn again(&self, receipt: &str, seconds: i32) {
+        self.said.lock().unwrap().push(format!("again {receipt} {seconds}"));
     }
 }
 
@@ -113,7 +113,8 @@ impl Run for Course {
 
 /// The function, and what tells that a checkpoint is on disk.
 async fn function(fails: bool) -> (World, Arc<Bell>, Function, Arc<Notify>) {
-    let world = World::with("http://127.0.0.1:9", Some("remotion-render-4-0-527-mem2048mb-disk2048mb-120sec")).await;
+    let world =
+        World::with("http://127.0.0.1:9", Some("remotion-render-4-0-527-mem2048mb-disk2048mb-120sec")).await;
     let kept = Arc::new(Notify::new());
     let mut worker = world.cloud.worker("lambda:1".into()).unwrap();
     worker.renderer = Arc::new(Patient { kept: Arc::clone(&kept) });
@@ -151,9 +152,6 @@ async fn a_ring_that_cannot_be_answered_comes_back_soon_and_what_is_behind_it_wa
     let response = function.answer(event(2), std::future::pending()).await;
     let failed: Vec<_> =
         response.batch_item_failures.iter().map(|failure| failure.item_identifier.as_str()).collect();
-    assert_eq!(
-        failed,
-        ["11d6ee51-4cc7-4302-9e22-7cd8afdaadf0", "11d6ee51-4cc7-4302-9e22-7cd8afdaadf1"]
-    );
-    assert_eq!(bell.said(), ["again receipt-0"]);
+    assert_eq!(failed, ["11d6ee51-4cc7-4302-9e22-7cd8afdaadf0", "11d6ee51-4cc7-4302-9e22-7cd8afdaadf1"]);
+    assert_eq!(bell.said(), ["again receipt-0 15"]);
 }

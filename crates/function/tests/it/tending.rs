@@ -84,7 +84,8 @@ async fn every_timer_is_woken_and_those_that_fail_come_again_alone() {
     let (duties, function) = function(&["b"]);
     let event = timers(&[r#"{"lane": "a"}"#, r#"{"lane": "b"}"#, r#"{"lane": "c"}"#]);
     let response = function.timers(event, MINUTE).await;
-    let failed: Vec<_> = response.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect();
+    let failed: Vec<_> =
+        response.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect();
     assert_eq!(failed, ["m1"]);
     assert_eq!(duties.said().len(), 3, "nobody is told anything for lanes: {:?}", duties.said());
 }

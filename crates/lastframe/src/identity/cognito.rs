@@ -162,7 +162,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_password_and_a_renewal_bring_tokens_and_a_renewal_keeps_its_own() {
-        let granted = json!({"AuthenticationResult": {"IdToken": "id", "ExpiresIn": 3600, "TokenType": "Bearer"}});
+        let granted =
+            json!({"AuthenticationResult": {"IdToken": "id", "ExpiresIn": 3600, "TokenType": "Bearer"}});
         let (cognito, asked) = pool((StatusCode::OK, granted)).await;
         let tokens = cognito.refresh("refresh").await.unwrap();
         assert_eq!((tokens.id_token.as_str(), tokens.refresh_token.as_str()), ("id", "refresh"));
@@ -170,7 +171,10 @@ mod tests {
         let asked = asked.lock().unwrap();
         assert_eq!(asked[0].1["AuthFlow"], "REFRESH_TOKEN_AUTH");
         assert_eq!(asked[1].0, "AWSCognitoIdentityProviderService.InitiateAuth");
-        assert_eq!(asked[1].1["AuthParameters"], json!({"USERNAME": "ana@example.com", "PASSWORD": "secret"}));
+        assert_eq!(
+            asked[1].1["AuthParameters"],
+            json!({"USERNAME": "ana@example.com", "PASSWORD": "secret"})
+        );
         assert!(!format!("{cognito:?}").contains("secret"));
     }
 
