@@ -170,7 +170,9 @@ fn bootstrap(zip: &[u8]) -> Option<Vec<u8>> {
     let mut head = Vec::new();
     match method {
         0 => head.extend_from_slice(data.get(..data.len().min(64))?),
-        8 => drop(DeflateDecoder::new(data).take(64).read_to_end(&mut head).ok()?),
+        8 => {
+            DeflateDecoder::new(data).take(64).read_to_end(&mut head).ok()?;
+        }
         _ => return None,
     }
     Some(head)

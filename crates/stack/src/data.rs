@@ -107,7 +107,7 @@ impl Stack {
                 let page = page.map_err(|error| said("cognito-idp:ListUserPools", error))?;
                 let of_this = page.user_pools.unwrap_or_default().into_iter();
                 found.extend(
-                    of_this.filter(|pool| pool.name() == Some(&self.name)).filter_map(|pool| pool.id),
+                    of_this.filter(|pool| pool.name() == Some(self.name.as_str())).filter_map(|pool| pool.id),
                 );
             }
             if let [pool] = found.as_slice() {
@@ -156,7 +156,10 @@ impl Stack {
             let page = page.map_err(|error| said("cloudformation:DescribeStacks", error))?;
             let uses = |stack: &aws_sdk_cloudformation::types::Stack| {
                 stack.stack_status.as_ref().is_some_and(|status| status.as_str() != "DELETE_COMPLETE")
-                    && stack.parameters().iter().any(|parameter| parameter.parameter_value() == Some(&bucket))
+                    && stack
+                        .parameters()
+                        .iter()
+                        .any(|parameter| parameter.parameter_value() == Some(bucket.as_str()))
             };
             if page.stacks().iter().any(uses) {
                 return Ok(None);

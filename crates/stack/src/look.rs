@@ -175,7 +175,7 @@ impl Stack {
             architecture: found.architectures().first().map_or("x86_64", |found| found.as_str()).to_owned(),
             memory: found.memory_size.unwrap_or_default(),
             timeout: found.timeout.unwrap_or_default(),
-            size: found.code_size,
+            size: found.code_size(),
             changed: found.last_modified.unwrap_or_default(),
             name,
         }))

@@ -164,7 +164,9 @@ fn every_resource_of_the_guides_stack_is_here_or_has_a_reason_and_so_has_every_p
             let reason = DIFFERENT.iter().find(|(of, begin, _)| *of == name && path.starts_with(begin));
             match (mine.get(path) == Some(value), reason) {
                 (true, _) => {}
-                (false, Some(reason)) => drop(used.insert(reason)),
+                (false, Some(reason)) => {
+                    used.insert(reason);
+                }
                 (false, None) => panic!("{name}: {path} is {value} there and {:?} here", mine.get(path)),
             }
         }

@@ -79,7 +79,7 @@ pub(super) async fn the_order_holds_across_a_restart(mut world: World) {
     let [first, second, third] = line(&world).await;
     world.reopen().await;
     world.claims(&first).await;
-    world.reopen().await;
+    world.dies().await;
     assert_eq!(world.stands(&first).await, (1, None));
     assert_wait_behind(&world, &first, &[(&second, 2), (&third, 3)]).await;
     world.succeed(&world.claims(&first).await).await;

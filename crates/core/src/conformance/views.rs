@@ -42,7 +42,7 @@ pub(super) async fn counts_follow_every_render(mut world: World) {
     world.fail_for_good(&world.claims(&first).await).await;
     assert_eq!(counted(&world).await, [2, 0, 0, 1, 0]);
     world.claims(&second).await;
-    world.reopen().await;
+    world.dies().await;
     assert_eq!(counted(&world).await, [2, 0, 0, 1, 0]);
     world.succeed(&world.claims(&second).await).await;
     world.cancel(third.id).await.unwrap();

@@ -168,7 +168,7 @@ impl Deploy {
                 stack.discard(&plan).await.map_err(failed)?;
                 return Err(refused);
             }
-            self.carry_out(&stack, &plan, before.as_ref(), &mut interrupts).await?;
+            self.carry_out(&stack, &plan, &mut interrupts).await?;
             return self.done(&stack, true).await;
         }
         note(format!(
@@ -180,11 +180,11 @@ impl Deploy {
         upload(&stack, &code, &mut interrupts).await?;
         let planned = stack.plan_import(&kept, &after).await.map_err(failed)?;
         if let Some(import) = planned {
-            self.carry_out(&stack, &import, None, &mut interrupts).await?;
+            self.carry_out(&stack, &import, &mut interrupts).await?;
         }
         let before = stack.describe().await.map_err(failed)?;
         if let Some(plan) = plan(&stack, before.as_ref(), &after, &mut interrupts).await? {
-            self.carry_out(&stack, &plan, before.as_ref(), &mut interrupts).await?;
+            self.carry_out(&stack, &plan, &mut interrupts).await?;
         }
         self.done(&stack, true).await
     }
@@ -272,19 +272,13 @@ impl Deploy {
         }
     }
 
-    async fn carry_out(
-        &self,
-        stack: &Stack,
-        plan: &Plan,
-        before: Option<&Described>,
-        interrupts: &mut Interrupts,
-    ) -> Result<(), Failed> {
+    async fn carry_out(&self, stack: &Stack, plan: &Plan, interrupts: &mut Interrupts) -> Result<(), Failed> {
         let mut teller = Teller { done: 0, of: plan.resources.len() };
         let ended = tokio::select! {
             ended = stack.carry_out(plan, |event| teller.tell(event)) => ended.map_err(failed)?,
             () = interrupts.next() => return Err(goes_on(stack)),
         };
-        if ended.is_well() { Ok(()) } else { Err(explain(&ended, before)) }
+        if ended.is_well() { Ok(()) } else { Err(explain(&ended)) }
     }
 
     async fn done(&self, stack: &Stack, changed: bool) -> Result<Exit, Failed> {
@@ -356,22 +350,22 @@ fn goes_on(stack: &Stack) -> Failed {
 }
 
 /// Why a deployment failed, what has become of it, and how it goes on.
-fn explain(ended: &Ended, before: Option<&Described>) -> Failed {
-    let now = match (ended.status.as_str(), before) {
-        ("ROLLBACK_COMPLETE", _) => {
+fn explain(ended: &Ended) -> Failed {
+    let now = match ended.status.as_str() {
+        "ROLLBACK_COMPLETE" => {
             "CloudFormation has taken back all that it made. What is left is an empty stack, which the next `lastframe aws deploy` \
              deletes before it begins anew."
         }
-        ("ROLLBACK_FAILED", _) => {
+        "ROLLBACK_FAILED" => {
             "CloudFormation could not take back all that it made. The next `lastframe aws deploy` tries to delete what is left."
         }
-        ("UPDATE_ROLLBACK_COMPLETE", _) => {
+        "UPDATE_ROLLBACK_COMPLETE" => {
             "CloudFormation has undone the change: the stack works as it did before. Mend what failed, and deploy again."
         }
-        ("UPDATE_ROLLBACK_FAILED", _) => {
+        "UPDATE_ROLLBACK_FAILED" => {
             "CloudFormation could not undo the change. The next `lastframe aws deploy` offers to let it try again."
         }
-        ("IMPORT_ROLLBACK_COMPLETE", _) => "The data was not taken back; it is as it was.",
+        "IMPORT_ROLLBACK_COMPLETE" => "The data was not taken back; it is as it was.",
         _ => "`lastframe aws status` says how it is now.",
     };
     Failed::new(
