@@ -206,9 +206,9 @@ impl Stack {
         let outputs = status["outputs"].clone();
         let password = cloud.folder.path().join("password");
         std::fs::write(&password, PASSWORD).unwrap();
-        let added = ["aws", "user", "add", USER, "--json", "--password-file", password.to_str().unwrap()];
+        let added = ["aws", "user", "add", USER, "--token", "--json", "--password-file", password.to_str().unwrap()];
         let added: Value = serde_json::from_str(&cloud.run(&added).await).unwrap();
-        let token = added["token"].as_str().unwrap().to_owned();
+        let token = added["idToken"].as_str().unwrap().to_owned();
         let host = outputs["apiUrl"].as_str().unwrap().trim_start_matches("http://").trim_end_matches('/');
         let url = gateway(cloud.s3.url().to_owned(), host.to_owned()).await;
         Self { cloud, outputs, url, token }
