@@ -4,9 +4,9 @@
 //! lies; [`inspect`] looks whether all that is needed for it is there.
 
 mod account;
-pub mod queue;
 pub mod inspect;
 pub mod outputs;
+pub mod queue;
 pub mod render;
 mod sdk;
 

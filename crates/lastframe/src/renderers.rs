@@ -125,7 +125,9 @@ pub(crate) fn check(
     if config.renderer_alone && renderer != config.renderer {
         let detail = match config.renderer {
             RendererName::Lambda => "this queue renders on Remotion Lambda alone: leave it out",
-            RendererName::Local => "this queue has no function of Remotion Lambda, its own machines render: leave it out",
+            RendererName::Local => {
+                "this queue has no function of Remotion Lambda, its own machines render: leave it out"
+            }
         };
         return vec![FieldError::new("/queue/renderer", detail)];
     }
