@@ -22,8 +22,8 @@ const SKEW: SignedDuration = SignedDuration::from_secs(5);
 pub async fn inspect_queue(sdk: &SdkConfig, table: &str, queue_url: &str, clock: &dyn Clock) -> Sight {
     let region = sdk.region().map(ToString::to_string);
     let what = match &region {
-        Some(region) => format!("queue {} in {region}", name(queue_url)),
-        None => format!("queue {}", name(queue_url)),
+        Some(region) => format!("{} in {region}", name(queue_url)),
+        None => name(queue_url).to_owned(),
     };
     let mut sight = Sight { what, well: Vec::new(), doubts: Vec::new(), faults: Vec::new() };
     if let Err(fault) = look(sdk, region.as_deref(), table, queue_url, clock, &mut sight).await {

@@ -246,10 +246,10 @@ impl Work {
 /// Why the queue cannot be worked for, and what would mend that.
 fn refused(sight: &Sight) -> Option<Failed> {
     for (found, mend) in &sight.doubts {
-        tracing::warn!("{}: {found}; {mend}", sight.what);
+        tracing::warn!("the queue {}: {found}; {mend}", sight.what);
     }
     let (found, mend) = sight.faults.first()?;
-    Some(Failed::new(Exit::Unreachable, format!("{}: {found}\n  -> {mend}", sight.what)))
+    Some(Failed::new(Exit::Unreachable, format!("the queue {}: {found}\n  -> {mend}", sight.what)))
 }
 
 /// What it will do, and where.
@@ -271,7 +271,7 @@ fn told(config: &Config, post: &Post, queue: &str) -> String {
         }
     };
     format!(
-        "Lastframe {} takes renders from the {queue}
+        "Lastframe {} takes renders from the queue {queue}
   as            {} (--name)
   renders       {renders}
   files go to   s3://{}
