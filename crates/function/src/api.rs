@@ -47,8 +47,8 @@ impl Function {
             let router = router.clone();
             async move { router.oneshot(of_gateway(request, remote)).await }
         });
-        let mut adapter = Adapter::from(answer);
-        let Ok(answered) = adapter.call(LambdaEvent::new(request, context)).await;
+        let answering = Adapter::from(answer).call(LambdaEvent::new(request, context));
+        let Ok(answered) = answering.await;
         Ok(serde_json::to_value(answered)?)
     }
 }

@@ -79,8 +79,10 @@ impl Rings for Bell {
             .receipt_handle(receipt)
             .visibility_timeout(seconds);
         if let Err(error) = asked.send().await {
-            let error: &dyn std::error::Error = &error;
-            tracing::warn!(error, "cannot bring a ring back soon; it comes when its time is over");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot bring a ring back soon; it comes when its time is over"
+            );
         }
     }
 }
@@ -145,8 +147,11 @@ impl Function {
                 true
             }
             Err(error) => {
-                let error: &dyn std::error::Error = &error;
-                tracing::error!(error, ring, "a ring could not be answered; it comes back");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    ring,
+                    "a ring could not be answered; it comes back"
+                );
                 self.rings.again(&receipt, wait(received)).await;
                 false
             }

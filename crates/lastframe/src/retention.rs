@@ -54,8 +54,7 @@ impl Retention {
                 break;
             }
         }
-        while let Some(turn) =
-            said(self.delete_due(kept.outputs).await, "cannot delete outputs that are due")
+        while let Some(turn) = said(self.delete_due(kept.outputs).await, "cannot delete outputs that are due")
         {
             kept.outputs = turn.kept;
             if turn.done < AT_A_TIME {

@@ -34,8 +34,8 @@ use self::run::Ends;
 use self::trace::Trace;
 use crate::{Accounts, Function};
 
-pub(crate) use self::trace::Address;
 pub use self::compositions::compositions;
+pub(crate) use self::trace::Address;
 pub use self::trace::is_on_lambda;
 
 /// The longest that Lambda lets a function run.
