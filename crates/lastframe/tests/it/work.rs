@@ -71,7 +71,7 @@ impl Cloud {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let sdk = lastframe_aws::sdk(None, Some(REGION)).await.into_builder().endpoint_url(&url);
-        let keys = Credentials::from_keys(KEY, SECRET, None);
+        let keys = Credentials::new(KEY, SECRET, None, None, "test");
         let sdk = sdk.credentials_provider(SharedCredentialsProvider::new(keys)).build();
         let made =
             client().put(format!("{url}/{BUCKET}")).header("authorization", SIGNED).send().await.unwrap();
