@@ -36,7 +36,9 @@ impl Function {
         if !mend(&mut payload) {
             let problem = json!({"title": "Bad Request", "status": 400, "code": "invalid_query", "detail": "this is no URL"});
             let headers = json!({"content-type": "application/problem+json"});
-            return Ok(json!({"statusCode": 400, "headers": headers, "body": problem.to_string(), "isBase64Encoded": false}));
+            return Ok(
+                json!({"statusCode": 400, "headers": headers, "body": problem.to_string(), "isBase64Encoded": false}),
+            );
         }
         let remote = payload["requestContext"]["http"]["sourceIp"].as_str().and_then(|ip| ip.parse().ok());
         // It reads text alone.
@@ -82,7 +84,8 @@ fn of_gateway(request: lambda_http::Request, remote: Option<IpAddr>) -> axum::ht
 /// Takes out what `lambda_http` would panic of: it makes a URL of what the client has sent. Whether it is a request at all.
 fn mend(event: &mut Value) -> bool {
     let parses = |host: &str| Url::parse(&format!("https://{host}/")).is_ok();
-    let domain = event["requestContext"]["domainName"].as_str().filter(|host| parses(host)).map(str::to_owned);
+    let domain =
+        event["requestContext"]["domainName"].as_str().filter(|host| parses(host)).map(str::to_owned);
     if domain.is_none()
         && let Some(context) = event.get_mut("requestContext").and_then(Value::as_object_mut)
     {

@@ -44,7 +44,8 @@ impl Environment {
     /// What is missing, or cannot be.
     pub fn read(variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
         let given = |name: &str| variable(name).filter(|value| !value.is_empty());
-        let needed = |name: &str| given(name).with_context(|| format!("{name} is missing: the stack sets it"));
+        let needed =
+            |name: &str| given(name).with_context(|| format!("{name} is missing: the stack sets it"));
         let role = match needed("LASTFRAME_FUNCTION")?.as_str() {
             "api" => Role::Api,
             "render" => Role::Render,

@@ -77,9 +77,12 @@ mod tests {
         assert!(refused("BadRequestException", "Missing final '@domain'"));
         assert!(refused("MessageRejected", "The message contains a virus."));
         assert!(!refused("MessageRejected", "Email address is not verified."));
-        for passing in
-            ["TooManyRequestsException", "AccountSuspendedException", "SendingPausedException", "AccessDenied"]
-        {
+        for passing in [
+            "TooManyRequestsException",
+            "AccountSuspendedException",
+            "SendingPausedException",
+            "AccessDenied",
+        ] {
             assert!(!refused(passing, ""), "{passing}");
         }
         assert!(matches!(judged(None, "", None, String::new()), Fault::Passing { code: None, .. }));

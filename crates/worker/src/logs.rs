@@ -58,7 +58,8 @@ impl Logs {
         for render in std::fs::read_dir(&self.folder)? {
             let folder = render?.path();
             let said = |file: io::Result<std::fs::DirEntry>| file?.metadata()?.modified();
-            let last = std::fs::read_dir(&folder)?.map(said).collect::<io::Result<Vec<_>>>()?.into_iter().max();
+            let last =
+                std::fs::read_dir(&folder)?.map(said).collect::<io::Result<Vec<_>>>()?.into_iter().max();
             let last = last.map(jiff::Timestamp::try_from).transpose().map_err(io::Error::other)?;
             if last.is_none_or(|last| last < time) {
                 std::fs::remove_dir_all(folder)?;

@@ -183,7 +183,7 @@ async fn renders_of_a_group_never_overlap_however_often_it_is_rung_for_them() {
     }
     let starts = stack.cloud.remotion.starts();
     let asked: Vec<_> = starts.iter().map(|start| start["inputProps"]["payload"].as_str().unwrap()).collect();
-    let of_the_group: Vec<_> = asked.iter().filter(|props| !props.contains("alone")).collect();
+    let of_the_group: Vec<_> = asked.iter().copied().filter(|props| !props.contains("alone")).collect();
     assert_eq!(of_the_group, [r#"{"n":0}"#, r#"{"n":1}"#, r#"{"n":2}"#], "each is paid for once");
     assert_eq!(asked.len(), 4);
 }

@@ -21,6 +21,8 @@ use crate::server::{PATIENCE, bundle, client, send_signal};
 
 /// The bucket of Remotion Lambda.
 pub(crate) const REMOTION_BUCKET: &str = "remotionlambda-useast1-abcdefghij";
+/// The role of its functions.
+const ROLE: &str = "remotion-lambda-role";
 /// A site that Remotion's tools have put there.
 pub(crate) const SITE: &str = "test";
 /// Whom mails come from.
@@ -41,12 +43,19 @@ impl Cloud {
         let s3 = Arc::new(S3::of(REMOTION_BUCKET).await);
         let remotion = Function::deployed(&s3).await;
         let cloud = Self { s3, remotion, folder: tempfile::tempdir().unwrap() };
+        let trust = json!({"Version": "2012-10-17", "Statement": [
+            {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"},
+        ]});
+        let trust = lastframe_core::percent::encode(&trust.to_string());
+        let role =
+            format!("Action=CreateRole&Version=2010-05-08&RoleName={ROLE}&AssumeRolePolicyDocument={trust}");
+        cloud.query("iam", &role).await;
         // Whoever calls it needs the right to; what it does then happens in this process.
         let passed_on =
             json!({"Variables": {"MINISTACK_LAMBDA_PROXY_URL": format!("{}/", cloud.remotion.url)}});
         let function = json!({
             "FunctionName": FUNCTION, "Runtime": "nodejs22.x", "Handler": "index.handler", "Timeout": 120, "MemorySize": 2048,
-            "Role": "arn:aws:iam::000000000000:role/remotion-lambda-role", "Environment": passed_on,
+            "Role": format!("arn:aws:iam::000000000000:role/{ROLE}"), "Environment": passed_on,
             "Code": {"ZipFile": "UEsFBgAAAAAAAAAAAAAAAAAAAAAAAA=="},
         });
         cloud.lambda(Method::POST, "/2015-03-31/functions", &function).await;
@@ -180,7 +189,7 @@ impl Cloud {
             let listed = self.query(service, query).await;
             left.extend(between(&listed, tag).map(|name| format!("{service} {name}")));
         }
-        let before = [REMOTION_BUCKET, &format!("lambda {FUNCTION}")];
+        let before = [REMOTION_BUCKET, &format!("lambda {FUNCTION}"), &format!("iam {ROLE}")];
         left.retain(|name| !before.contains(&name.as_str()));
         left
     }
@@ -208,7 +217,8 @@ impl Stack {
         let outputs = status["outputs"].clone();
         let password = cloud.folder.path().join("password");
         std::fs::write(&password, PASSWORD).unwrap();
-        let added = ["aws", "user", "add", USER, "--token", "--json", "--password-file", password.to_str().unwrap()];
+        let added =
+            ["aws", "user", "add", USER, "--token", "--json", "--password-file", password.to_str().unwrap()];
         let added: Value = serde_json::from_str(&cloud.run(&added).await).unwrap();
         let token = added["idToken"].as_str().unwrap().to_owned();
         let host = outputs["apiUrl"].as_str().unwrap().trim_start_matches("http://").trim_end_matches('/');
