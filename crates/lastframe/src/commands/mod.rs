@@ -257,6 +257,9 @@ pub fn main() -> ExitCode {
     }
     match &cli.command {
         Command::Serve(serve) => telemetry::start(serve.log_format, "info"),
+        // The SDK warns of every place where it finds no region.
+        #[cfg(feature = "aws")]
+        Command::Aws(_) => telemetry::start(LogFormat::Text, "error"),
         // What goes well, a command says itself.
         _ => telemetry::start(LogFormat::Text, "warn"),
     }
