@@ -328,25 +328,23 @@ async fn whoever_is_asked_sees_who_may_do_what_and_no_changes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deployment_that_fails_says_what_failed_and_what_became_of_it_and_the_next_one_goes_on() {
     let account = Account::start().await;
-    let role = "Action=CreateRole&Version=2010-05-08&RoleName=remotion-lambda-role&AssumeRolePolicyDocument=%7B%22Version%22%3A%222012-10-17%22%2C%22Statement%22%3A%5B%5D%7D";
-    account.query("iam", role).await;
-    let first = account.deploy(&["-p", "RemotionRole=create"]);
+    let first = account.deploy(&["-p", "ExistingUserPool=us-east-1_nothing"]);
     assert_eq!(first.exit, 1, "{first:?}");
     for part in [
-        "RemotionLambdaRole (AWS::IAM::Role)",
-        "-p RemotionRole=existing",
+        "UserPoolClient (AWS::Cognito::UserPoolClient)",
+        "us-east-1_nothing",
         "ROLLBACK_COMPLETE",
         "deletes before it begins anew",
     ] {
         assert!(first.notes.contains(part), "{part}: {}", first.notes);
     }
     assert!(!account.left().await.iter().any(|name| name.ends_with("us-east-1")), "a new bucket is no data");
-    let asked = account.run(&["deploy", "--code", "code.zip", "-p", "RemotionRole=existing"]);
+    let asked = account.run(&["deploy", "--code", "code.zip", "-p", "ExistingUserPool="]);
     assert!(asked.exit == 2 && asked.notes.contains("never came to be"), "{asked:?}");
-    let second = account.deploy(&["-p", "RemotionRole=existing"]);
+    let second = account.deploy(&["-p", "ExistingUserPool="]);
     assert_eq!(second.exit, 0, "{second:?}");
 
-    let third = account.deploy(&["-p", "RemotionRole=create"]);
+    let third = account.deploy(&["-p", "ExistingUserPool=us-east-1_nothing"]);
     assert!(third.exit == 1 && third.notes.contains("works as it did before"), "{third:?}");
     assert_eq!(account.json(&["status"])["status"], "UPDATE_ROLLBACK_COMPLETE");
     let fourth = account.deploy(&["-p", "RequestsBurst=400"]);
@@ -356,6 +354,7 @@ async fn a_deployment_that_fails_says_what_failed_and_what_became_of_it_and_the_
     for (wrong, said) in [
         (["-p", "MaximumConcurrency=1"], "MaximumConcurrency"),
         (["-p", "SelfSignUp=yes"], "Tenancy=per-user"),
+        (["-p", "RemotionFunction=remotion-render-x"], "npm run deploy"),
         (["-p", "Nonsense=1"], "there is no parameter Nonsense"),
         (["--stack", "Capitals"], "lower-case"),
         (["--code", "nowhere.zip"], "make lambda"),

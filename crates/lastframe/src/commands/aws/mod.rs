@@ -146,6 +146,10 @@ impl Teller {
             self.done += 1;
         }
         let Event { resource, kind, status, reason } = event;
+        // It says twice that it begins.
+        if reason.as_deref() == Some("Resource creation Initiated") {
+            return;
+        }
         let count = match self.of {
             0 => format!("{:>3}", self.done),
             of => format!("{:>3}/{of}", self.done.min(of)),
