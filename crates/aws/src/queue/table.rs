@@ -5,7 +5,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, Select};
 use lastframe_core::ports::QueueError;
@@ -104,18 +104,27 @@ impl From<QueueError> for Trouble {
     }
 }
 
-/// What AWS said, in its own words.
+/// What AWS said. Its code and its words, and nothing of what was sent or got: that may be secret.
 pub(super) fn fault<E, R>(error: SdkError<E, R>) -> QueueError
 where
-    SdkError<E, R>: Error + Send + Sync + 'static,
+    SdkError<E, R>: Error + ProvideErrorMetadata,
 {
-    storage(DisplayErrorContext(error).to_string())
+    if let Some(code) = error.code() {
+        let words: String = error.message().unwrap_or_default().chars().take(300).collect();
+        return storage(format!("{code}: {words}"));
+    }
+    let (mut words, mut cause) = (error.to_string(), error.source());
+    while let Some(error) = cause {
+        words = format!("{words}: {error}");
+        cause = error.source();
+    }
+    storage(words)
 }
 
 /// The same, where it may be that one has only to look again.
 pub(super) fn trouble<E, R>(error: SdkError<E, R>) -> Trouble
 where
-    SdkError<E, R>: Error + Send + Sync + ProvideErrorMetadata + 'static,
+    SdkError<E, R>: Error + ProvideErrorMetadata,
 {
     match error.code() {
         Some(code) if passes(code) => Trouble::Again,
@@ -149,10 +158,7 @@ where
 }
 
 /// Why a transaction was not made.
-pub(super) fn cancelled<R>(error: SdkError<TransactWriteItemsError, R>) -> Trouble
-where
-    SdkError<TransactWriteItemsError, R>: Error + Send + Sync + 'static,
-{
+pub(super) fn cancelled<R: std::fmt::Debug>(error: SdkError<TransactWriteItemsError, R>) -> Trouble {
     if let Some(TransactWriteItemsError::TransactionCanceledException(why)) = error.as_service_error() {
         let mut codes = why.cancellation_reasons().iter().filter_map(|reason| reason.code());
         if codes.all(|code| code == "None" || passes(code)) {

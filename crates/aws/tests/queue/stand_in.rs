@@ -12,7 +12,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 
 /// Something that speaks like AWS.
 pub(crate) trait StandIn: std::fmt::Debug + Send + Sync + 'static {
-    /// What Python is to run, with a port for `PORT`.
+    /// What Python is to run, with a port as its argument.
     const PROGRAM: &'static str;
 
     /// Where it listens, once it was started.
@@ -29,7 +29,7 @@ pub(crate) struct MiniStack;
 
 impl StandIn for MiniStack {
     const PROGRAM: &'static str = "
-os.environ.update(GATEWAY_PORT='PORT', BIND_HOST='127.0.0.1', MINISTACK_HOST='127.0.0.1', IOT_MTLS_ENABLED='0')
+os.environ.update(GATEWAY_PORT=sys.argv[1], BIND_HOST='127.0.0.1', MINISTACK_HOST='127.0.0.1', IOT_MTLS_ENABLED='0')
 import runpy
 sys.argv = ['ministack']
 runpy.run_module('ministack', run_name='__main__')
@@ -45,9 +45,16 @@ runpy.run_module('ministack', run_name='__main__')
 pub(crate) struct Moto;
 
 impl StandIn for Moto {
+    // It answers several requests at once, and nothing of it keeps transactions apart.
     const PROGRAM: &'static str = "
+from moto.dynamodb.responses import DynamoHandler
+guard, answer = threading.Lock(), DynamoHandler.call_action
+def one_after_another(self):
+    with guard:
+        return answer(self)
+DynamoHandler.call_action = one_after_another
 from moto.server import main
-main(['-H', '127.0.0.1', '-p', 'PORT'])
+main(['-H', '127.0.0.1', '-p', sys.argv[1]])
 ";
 
     fn once() -> &'static OnceLock<String> {
@@ -67,12 +74,12 @@ threading.Thread(target=until_its_input_ends, daemon=True).start()
 
 fn start(program: &str) -> String {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let program = format!("{UNTIL_ITS_INPUT_ENDS}{}", program.replace("PORT", &port.to_string()));
+    let program = format!("{UNTIL_ITS_INPUT_ENDS}{program}");
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(port.to_string());
     std::fs::create_dir_all(&folder).unwrap();
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/peers/venv/bin/python");
     let mut process = Command::new(&python)
-        .args(["-c", &program])
+        .args(["-c", &program, &port.to_string()])
         .env("TMPDIR", &folder)
         .env("STATE_DIR", folder.join("state"))
         .current_dir(&folder)

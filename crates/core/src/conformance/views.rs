@@ -128,6 +128,7 @@ pub(super) async fn what_has_ended_is_told_in_the_order_it_ended(world: World) {
     // What is retried has not ended.
     world.retry(b.id).await.unwrap();
     assert_eq!(ended(now + moment, 10).await, [d.id, a.id]);
+    world.claims(&b).await;
     world.succeed(&third).await;
     let bob = world.failed("bob", render("bob's")).await;
     let everybodys = ended(world.now() + moment, 10).await;
