@@ -36,6 +36,8 @@ mod server;
 mod shutdown;
 mod sidecar;
 mod sites;
+#[cfg(feature = "aws")]
+mod stack;
 mod storage;
 mod upgrade;
 mod webhooks;
