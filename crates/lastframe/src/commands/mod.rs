@@ -1,6 +1,8 @@
 //! What a person types.
 
 mod audit;
+#[cfg(feature = "aws")]
+mod aws;
 mod database;
 mod deliveries;
 mod doctor;
@@ -13,11 +15,14 @@ mod render;
 mod renderer;
 mod renders;
 mod serve;
+mod signals;
 mod site;
 mod token;
 mod user;
 mod watch;
 mod within;
+#[cfg(feature = "aws")]
+mod work;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -61,6 +66,10 @@ Commands on the server's machine find it, and its token, by the data folder; els
 enum Command {
     /// Run the server: API, queue and workers in one process
     Serve(serve::Serve),
+    /// Take renders from a queue on AWS and make them on this machine
+    #[cfg(feature = "aws")]
+    #[command(after_help = work::EXAMPLES)]
+    Work(Box<work::Work>),
     /// Add, list, roll back and remove sites: bundled Remotion projects
     #[command(subcommand, after_help = site::EXAMPLES)]
     Site(site::Site),
@@ -123,6 +132,10 @@ enum Command {
     Backup(database::Backup),
     /// Put a backup in the place of the database
     Restore(database::Restore),
+    /// Bring the whole system to AWS, look at it there, and take it away again
+    #[cfg(feature = "aws")]
+    #[command(subcommand, after_help = aws::EXAMPLES)]
+    Aws(Box<aws::Aws>),
     /// Say what this machine and this server lack, and how to mend it
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(doctor::Doctor),
@@ -251,6 +264,11 @@ pub fn main() -> ExitCode {
     }
     match &cli.command {
         Command::Serve(serve) => telemetry::start(serve.log_format, "info"),
+        #[cfg(feature = "aws")]
+        Command::Work(work) => telemetry::start(work.log_format, "info"),
+        // The SDK warns of every place where it finds no region.
+        #[cfg(feature = "aws")]
+        Command::Aws(_) => telemetry::start(LogFormat::Text, "error"),
         // What goes well, a command says itself.
         _ => telemetry::start(LogFormat::Text, "warn"),
     }
@@ -261,6 +279,8 @@ pub fn main() -> ExitCode {
     let done = runtime.block_on(async {
         match cli.command {
             Command::Serve(serve) => serve.run().await,
+            #[cfg(feature = "aws")]
+            Command::Work(work) => work.run().await,
             Command::Site(site) => site.run().await,
             Command::Render(render) => render.run().await,
             Command::Still(still) => still.run().await,
@@ -286,6 +306,8 @@ pub fn main() -> ExitCode {
             Command::Check(check) => check.run().await,
             Command::Backup(backup) => backup.run().await,
             Command::Restore(restore) => restore.run().await,
+            #[cfg(feature = "aws")]
+            Command::Aws(aws) => aws.run().await,
             Command::Doctor(doctor) => doctor.run().await,
             Command::Completions(completions) => Ok(completions.run()),
             Command::Man(man) => man.run(),

@@ -147,7 +147,8 @@ pub(super) async fn tenant_events(
 }
 
 fn follow(api: &Api, caller: &Caller, topic: Topic, last: Option<&str>) -> Result<Follower, ApiError> {
-    api.live.follow(&caller.tenant, topic, last).map_err(ApiError::TooManyStreams)
+    let live = api.live.as_ref().ok_or(ApiError::NoStreams)?;
+    live.follow(&caller.tenant, topic, last).map_err(ApiError::TooManyStreams)
 }
 
 /// A stream that ends when the server does.
