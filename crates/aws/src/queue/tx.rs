@@ -51,7 +51,7 @@ pub(super) enum If {
     Always,
 }
 
-#[derive(Debug)]
+/// Says nothing of itself in logs, for it has whole items.
 pub(super) struct Tx<'a> {
     queue: &'a Shared,
     /// Milliseconds since 1970: one moment for all that it writes.
