@@ -59,7 +59,7 @@ pub const EXPIRES: &str = "expires";
 /// Into so many parts a list of the whole queue is divided, because one of them takes a thousand writes a second.
 pub(super) const PARTS: u32 = 4;
 /// So many counters a tenant has of each sort, because two transactions cannot write to one at a time.
-pub(super) const COUNTERS: u32 = 8;
+pub(super) const COUNTERS: u32 = 32;
 
 /// A number as it stands in a key.
 pub(super) fn padded(number: i64) -> String {
