@@ -109,7 +109,7 @@ async fn the_guides_curl_makes_a_video_and_tells_whoever_waits_for_it_and_destro
     );
     let mail = timeout(PATIENCE, mail_to(&stack, "max@example.org")).await.expect("the mail comes");
     assert!(mail["Source"].as_str().unwrap().contains(FROM), "{mail}");
-    assert!(mail["Subject"].as_str().unwrap().contains("my film"), "{mail}");
+    assert!(mail["Subject"].as_str().unwrap().contains("is ready"), "{mail}");
 
     // Those who stay are asked by a name that has to be typed; whoever says that everything may go is believed.
     stack.cloud.run(&["aws", "destroy", "--delete-data", "--yes"]).await;
@@ -216,8 +216,8 @@ async fn a_fatal_error_ends_in_the_dead_letters_and_redrive_brings_it_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_render_outlives_the_time_of_its_functions_and_their_death() {
     let stack = deployed().await;
-    // It hands back half a minute before its time ends.
-    stack.configure("render", &json!({"Timeout": 34})).await;
+    // It hands back when a third of its time is left.
+    stack.configure("render", &json!({"Timeout": 12})).await;
     stack.cloud.remotion.halt(true);
     let id = stack.submit(json!({"inputProps": {"n": "long"}})).await;
     stack
