@@ -11,6 +11,7 @@ use crate::cloud::{Cloud, FROM, SITE, Stack};
 use crate::function::{FRAMES, Faults};
 use crate::peer::Peer;
 use crate::server::PATIENCE;
+use crate::webhooks::Receiver;
 
 const SECRET: &str = "s3cret";
 
@@ -190,9 +191,11 @@ async fn renders_of_a_group_never_overlap_however_often_it_is_rung_for_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fatal_error_ends_in_the_dead_letters_and_redrive_brings_it_back() {
+    let mut receiver = Receiver::answering(&[503]).await;
     let stack = deployed().await;
     stack.cloud.remotion.befall(Faults { fatal: true, ..Faults::default() });
-    let id = stack.submit(json!({"queue": {"maxAttempts": 2}})).await;
+    let webhook = json!({"url": receiver.url, "secret": SECRET});
+    let id = stack.submit(json!({"queue": {"maxAttempts": 2}, "webhook": webhook})).await;
     let render = stack.ended(&id).await;
     assert_eq!(
         (&render["status"], &render["errors"][0]["code"], outcomes(&render)),
@@ -202,6 +205,10 @@ async fn a_fatal_error_ends_in_the_dead_letters_and_redrive_brings_it_back() {
     let dead = stack.output("deadLettersUrl");
     let letters = async { while stack.messages(dead).await != 1 {} };
     timeout(PATIENCE, letters).await.expect("a letter comes to the dead-letter queue");
+
+    // Who does not take the notice gets it again, from a function that a message with a delay has woken.
+    let (refused, taken) = (receiver.hears().await, receiver.hears().await);
+    assert_eq!((&refused.0, &refused.1["type"]), (&taken.0, &json!("error")), "{refused:?} {taken:?}");
 
     stack.cloud.remotion.befall(Faults::default());
     let told = stack.client(&["redrive", "--id", &id]).await;
