@@ -6,12 +6,16 @@
 pub mod app;
 mod audit;
 mod client;
+#[cfg(feature = "aws")]
+pub mod cloud;
 pub mod commands;
 pub mod config;
 mod data;
 mod digest;
 pub mod encryption;
 mod exit;
+#[cfg(feature = "aws")]
+mod fleet;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod http;
@@ -24,6 +28,7 @@ mod lambda;
 mod links;
 mod listener;
 mod live;
+mod machine;
 mod metrics;
 mod notify;
 mod outputs;

@@ -124,6 +124,7 @@ impl Peer {
 
     fn config(&self) -> IssuerConfig {
         IssuerConfig {
+            admins: None,
             issuer: "https://issuer.example".into(),
             url: self.url.clone(),
             audience: vec!["app".into()],

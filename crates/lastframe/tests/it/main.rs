@@ -3,6 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop where it stands")]
 
 mod api;
+#[cfg(feature = "aws")]
+mod aws;
+#[cfg(feature = "aws")]
+mod cloud;
 mod codecs;
 mod commands;
 mod control;
@@ -26,6 +30,8 @@ mod limits;
 mod logs;
 mod malformed;
 mod metrics;
+#[cfg(feature = "aws")]
+mod network;
 mod notices;
 mod order;
 mod peer;
@@ -41,3 +47,5 @@ mod stack;
 mod storage;
 mod upgrade;
 mod webhooks;
+#[cfg(feature = "aws")]
+mod work;
