@@ -129,14 +129,14 @@ fn api(server: &Server) -> Api {
 }
 
 /// A receiver in this process that answers what it is told to; 200 when it is told nothing more. 0 is no answer at all.
-struct Receiver {
-    url: String,
+pub(crate) struct Receiver {
+    pub(crate) url: String,
     heard: mpsc::UnboundedReceiver<(HeaderMap, Value)>,
     answers: Arc<Mutex<VecDeque<u16>>>,
 }
 
 impl Receiver {
-    async fn answering(answers: &[u16]) -> Self {
+    pub(crate) async fn answering(answers: &[u16]) -> Self {
         Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), answers)
     }
 
@@ -158,7 +158,7 @@ impl Receiver {
     }
 
     /// The next webhook: its id, and its body.
-    async fn hears(&mut self) -> (String, Value) {
+    pub(crate) async fn hears(&mut self) -> (String, Value) {
         let heard =
             tokio::time::timeout(PATIENCE, self.heard.recv()).await.expect("something comes").unwrap();
         (heard.0["webhook-id"].to_str().unwrap().to_owned(), heard.1)
