@@ -74,8 +74,11 @@ impl Cloud {
         let sdk = lastframe_aws::sdk(None, Some(REGION)).await.into_builder().endpoint_url(&url);
         let keys = Credentials::new(KEY, SECRET, None, None, "test");
         let sdk = sdk.credentials_provider(SharedCredentialsProvider::new(keys)).build();
-        let made =
-            client().put(format!("{url}/{BUCKET}")).header("authorization", SIGNED).send().await.unwrap();
+        let place = format!(
+            "<CreateBucketConfiguration><LocationConstraint>{REGION}</LocationConstraint></CreateBucketConfiguration>"
+        );
+        let made = client().put(format!("{url}/{BUCKET}")).header("authorization", SIGNED).body(place);
+        let made = made.send().await.unwrap();
         assert_eq!(made.status(), 200);
         let queues = schema::create(&sdk, TABLE).await.unwrap();
         let variables = vec![
