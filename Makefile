@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup build install deb demo test test-deb test-lambda lint check soak bench bench-queue fuzz schemathesis clean
+.PHONY: help setup build lambda install deb demo test test-deb test-lambda lint check soak bench bench-queue fuzz schemathesis clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -9,6 +9,9 @@ setup: ## Install what is missing: a browser, fonts, npm packages
 
 build: setup ## Build the program: target/release/lastframe
 	cargo build --release --locked -p lastframe
+
+lambda: ## Build the functions for AWS: target/lambda/lastframe-ARCH.zip; ARCH=arm64 (the usual) or x86_64
+	@scripts/lambda $(or $(ARCH),arm64)
 
 install: ## Put what was built under PREFIX (/usr/local), in DESTDIR: program, manual, completions, systemd unit
 	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" packaging/install

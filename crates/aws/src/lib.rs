@@ -4,11 +4,16 @@
 //! lies; [`inspect`] looks whether all that is needed for it is there.
 
 mod account;
+pub mod queue;
 pub mod inspect;
 pub mod outputs;
 pub mod render;
+mod sdk;
+
+pub use aws_config::SdkConfig;
 
 pub use self::account::Accounts;
+pub use self::sdk::sdk;
 
 /// A function of Remotion Lambda that renders go to.
 #[derive(Clone, Debug, PartialEq, Eq)]

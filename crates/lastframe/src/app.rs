@@ -19,7 +19,7 @@ use crate::audit::Audit;
 use crate::client;
 use crate::config::Config;
 use crate::data::DataFolder;
-use crate::encryption::Encryption;
+use crate::encryption::{Encryption, SealingKeys};
 use crate::http::{self, Api};
 use crate::identity::Identity;
 use crate::lambda;
@@ -33,7 +33,7 @@ use crate::outputs::Places;
 use crate::rate::Rates;
 use crate::renderers::Renderers as AllRenderers;
 use crate::retention::Retention;
-use crate::sites::Sites;
+use crate::sites::{LocalLook, Sites};
 use crate::space::Space;
 use crate::tls::Tls;
 
@@ -110,8 +110,8 @@ impl App {
             folder: folder.join("sites"),
             incoming: folder.join("incoming"),
             directory: Arc::clone(&store) as Arc<dyn ports::Directory>,
-            renderer: Arc::clone(&renderer),
-            renderers,
+            look: Arc::new(LocalLook { renderer: Arc::clone(&renderer), renderers }),
+            shelf: None,
             http: sites_http,
             max_size: config.max_bundle,
             origins: config.origins.clone().into(),
@@ -175,10 +175,11 @@ impl App {
             logs: logs.clone(),
             sites,
             identity,
-            encryption: Arc::clone(&encryption),
+            encryption: Some(Arc::clone(&encryption) as Arc<dyn SealingKeys>),
             clock: Arc::clone(&clock),
             rates: Arc::new(Rates::new(Arc::clone(&clock))),
-            live: Arc::clone(&live),
+            live: Some(Arc::clone(&live)),
+            mails: config.email.is_some(),
             metrics: Arc::clone(&metrics),
             audit: audit.clone(),
             links,

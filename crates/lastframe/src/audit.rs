@@ -80,6 +80,26 @@ impl Entry {
         // Paths are ASCII, so every byte is the end of a character.
         path.get(..LONGEST_PATH).unwrap_or(path).to_owned()
     }
+
+    /// Makes it a line of the log, its fields under the names that the file has.
+    fn say(&self) {
+        let renders: Vec<_> = self.renders.iter().map(RenderId::to_string).collect();
+        tracing::info!(
+            target: "audit",
+            requestId = self.request_id,
+            tenant = self.tenant,
+            subject = self.subject,
+            tokenId = self.token_id,
+            action = self.action,
+            path = self.path,
+            renders = (!renders.is_empty()).then(|| renders.join(" ")),
+            status = self.status,
+            code = self.code,
+            remote = self.remote,
+            omitted = self.omitted,
+            "audit"
+        );
+    }
 }
 
 tokio::task_local! {
@@ -130,7 +150,8 @@ pub(crate) fn queued(renders: impl IntoIterator<Item = RenderId>) {
 #[derive(Clone, Debug)]
 pub(crate) struct Audit {
     folder: Arc<Path>,
-    words: SyncSender<Word>,
+    /// None where lines go to the log of the program.
+    words: Option<SyncSender<Word>>,
     lost: Arc<AtomicU64>,
     anonymous: Arc<Mutex<Minute>>,
 }
@@ -149,6 +170,16 @@ struct Minute {
 }
 
 impl Audit {
+    /// Lines that are the log's own: for where files do not stay. They cannot be read here.
+    pub(crate) fn aloud() -> Self {
+        Self { folder: Path::new("").into(), words: None, lost: Arc::default(), anonymous: Arc::default() }
+    }
+
+    /// Whether they are in the log of the program alone.
+    pub(crate) fn is_aloud(&self) -> bool {
+        self.words.is_none()
+    }
+
     /// Makes the folder if it is missing, and starts the thread.
     pub(crate) fn open(folder: PathBuf) -> anyhow::Result<Self> {
         std::fs::DirBuilder::new()
@@ -163,7 +194,7 @@ impl Audit {
             .name("audit".into())
             .spawn(move || writer.run(&heard))
             .context("cannot start the thread of the audit log")?;
-        Ok(Self { folder: folder.into(), words, lost, anonymous: Arc::default() })
+        Ok(Self { folder: folder.into(), words: Some(words), lost, anonymous: Arc::default() })
     }
 
     /// Writes a line, soon. Never waits.
@@ -183,8 +214,9 @@ impl Audit {
             }
             entry.omitted = Some(std::mem::take(&mut minute.omitted)).filter(|omitted| *omitted > 0);
         }
+        let Some(words) = &self.words else { return entry.say() };
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
-            self.words.try_send(Word::Write(Box::new(entry)))
+            words.try_send(Word::Write(Box::new(entry)))
             && self.lost.fetch_add(1, Ordering::Relaxed) == 0
         {
             tracing::error!("the audit log is not written fast enough: lines are lost, and counted");
@@ -194,7 +226,7 @@ impl Audit {
     /// Returns when all that was recorded is written.
     pub(crate) async fn flush(&self) {
         let (done, written) = oneshot::channel();
-        let words = self.words.clone();
+        let Some(words) = self.words.clone() else { return };
         // The queue may be full, and a full queue is waited for.
         let sent = tokio::task::spawn_blocking(move || words.send(Word::Flush(done))).await;
         if matches!(sent, Ok(Ok(()))) {

@@ -28,6 +28,8 @@ use serde::Deserialize;
 use url::Url;
 
 use self::email::EmailSection;
+#[cfg(feature = "aws")]
+pub(crate) use self::email::mailbox;
 pub use self::email::{Email, MailLogin, MailTls, Password};
 use self::http::HttpSection;
 pub use self::http::{Http, TlsFiles};
@@ -195,6 +197,8 @@ pub struct Config {
     pub audit_retention: Duration,
     /// What makes renders that do not say.
     pub renderer: RendererName,
+    /// Whether nothing else makes any.
+    pub renderer_alone: bool,
     /// How renders are made on Remotion Lambda.
     pub lambda: Lambda,
     /// Renders at once on this machine.
@@ -268,8 +272,29 @@ impl Config {
     /// # Errors
     /// When the file cannot be read, or says something that cannot be.
     pub fn load(flags: Flags) -> anyhow::Result<Self> {
-        let data = flags.data.map_or_else(default_data, Ok)?;
+        let data = flags.data.clone().map_or_else(default_data, Ok)?;
         let file = read(flags.config.as_deref(), &data)?;
+        let node = match file.render.node.clone() {
+            Some(node) => node,
+            None => on_path("node")
+                .context("Node is not on PATH: install Node 20 or later (https://nodejs.org)")?,
+        };
+        Self::of(flags, file, data, node)
+    }
+
+    /// The same of a text and nothing else, where nothing is rendered on this machine.
+    ///
+    /// # Errors
+    /// When the text says something that cannot be.
+    #[cfg(feature = "aws")]
+    pub(crate) fn of_text(text: &str, data: PathBuf) -> anyhow::Result<Self> {
+        let mut file: File = toml::from_str(text)?;
+        // A heartbeat is a write that is paid for: they may come less often there.
+        file.queue.lease.get_or_insert(Duration::from_secs(60));
+        Self::of(Flags::default(), file, data, PathBuf::new())
+    }
+
+    fn of(flags: Flags, file: File, data: PathBuf, node: PathBuf) -> anyhow::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let concurrency = flags.concurrency.or(file.render.concurrency).unwrap_or_else(|| fitting(cores));
         anyhow::ensure!(concurrency > 0, "render.concurrency must be at least 1");
@@ -282,11 +307,6 @@ impl Config {
                 browser.display()
             );
         }
-        let node = match file.render.node {
-            Some(node) => node,
-            None => on_path("node")
-                .context("Node is not on PATH: install Node 20 or later (https://nodejs.org)")?,
-        };
         let lease = file.queue.lease.unwrap_or(Duration::from_secs(30));
         anyhow::ensure!(lease >= Duration::from_secs(1), "queue.lease must be at least 1s");
         let max_attempts = file.queue.max_attempts.unwrap_or(3);
@@ -317,6 +337,7 @@ impl Config {
             tls: file.tls,
             audit_retention: file.audit.retention.unwrap_or(Duration::from_secs(400 * 24 * 60 * 60)),
             renderer,
+            renderer_alone: false,
             lambda,
             concurrency,
             cores,

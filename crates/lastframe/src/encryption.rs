@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use lastframe_core::ports::QueueError;
@@ -281,19 +282,25 @@ pub(crate) struct Status {
     pub(crate) keys: Vec<(Option<KeyId>, KeyState)>,
 }
 
-impl Encryption {
-    pub(crate) fn new(store: Arc<Store>, settings: Settings) -> Self {
-        if !settings.enabled {
-            tracing::warn!("encryption is off: secrets are written as they are");
-        }
-        Self { store, settings, changing: Mutex::default(), due: Notify::new() }
-    }
-
+/// The keys of secrets as the API knows them.
+#[async_trait]
+pub(crate) trait SealingKeys: std::fmt::Debug + Send + Sync {
     /// What is known about the keys.
     ///
     /// # Errors
     /// When the file or the store cannot be read.
-    pub(crate) async fn status(&self) -> anyhow::Result<Status> {
+    async fn status(&self) -> anyhow::Result<Status>;
+
+    /// Makes a new key and seals with it from now on; what is sealed already follows by and by.
+    ///
+    /// # Errors
+    /// See [`RotateError`]; what was in use is in use then.
+    async fn rotate(&self) -> Result<KeyId, RotateError>;
+}
+
+#[async_trait]
+impl SealingKeys for Encryption {
+    async fn status(&self) -> anyhow::Result<Status> {
         let in_use = self.store.keys_in_use().await?;
         let known = self.settings.source.read()?.unwrap_or_default();
         let mut keys: Vec<_> = in_use
@@ -310,11 +317,7 @@ impl Encryption {
         Ok(Status { enabled: self.settings.enabled, source: self.settings.source.to_string(), keys })
     }
 
-    /// Makes a new key and seals with it from now on; what is sealed already follows by and by.
-    ///
-    /// # Errors
-    /// See [`RotateError`]; what was in use is in use then.
-    pub(crate) async fn rotate(&self) -> Result<KeyId, RotateError> {
+    async fn rotate(&self) -> Result<KeyId, RotateError> {
         let _changing = self.changing.lock().await;
         if !self.settings.enabled {
             return Err(RotateError::Off);
@@ -330,6 +333,15 @@ impl Encryption {
         tracing::info!(key = %id, "secrets are sealed with another key");
         self.due.notify_one();
         Ok(id)
+    }
+}
+
+impl Encryption {
+    pub(crate) fn new(store: Arc<Store>, settings: Settings) -> Self {
+        if !settings.enabled {
+            tracing::warn!("encryption is off: secrets are written as they are");
+        }
+        Self { store, settings, changing: Mutex::default(), due: Notify::new() }
     }
 
     /// Seals anew what is not under the current key, whenever there is something, until told to stop.

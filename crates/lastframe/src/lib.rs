@@ -6,6 +6,8 @@
 pub mod app;
 mod audit;
 mod client;
+#[cfg(feature = "aws")]
+pub mod cloud;
 pub mod commands;
 pub mod config;
 mod data;

@@ -28,6 +28,16 @@ pub(crate) struct Links {
     public_url: Arc<str>,
 }
 
+/// A key for links, as a line of text.
+///
+/// # Errors
+/// When there is no randomness.
+pub fn new_key() -> anyhow::Result<String> {
+    let mut key = [0; KEY_LENGTH];
+    getrandom::fill(&mut key).context("no random numbers")?;
+    Ok(format!("{}\n", BASE64_URL_SAFE_NO_PAD.encode(key)))
+}
+
 /// What a link says beside its render.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -59,15 +69,12 @@ impl Links {
     /// Reads the keys of a data folder, making one if there is none. A key is a line; another one put before it signs from
     /// the next start on, and the links of both are good. `public_url` has no slash at its end.
     pub(crate) fn open(data: &DataFolder, public_url: Arc<str>) -> anyhow::Result<Self> {
-        let text = data.secret(KEYS, || {
-            let mut key = [0; KEY_LENGTH];
-            getrandom::fill(&mut key).context("no random numbers")?;
-            Ok(format!("{}\n", BASE64_URL_SAFE_NO_PAD.encode(key)))
-        })?;
+        let text = data.secret(KEYS, new_key)?;
         Self::read(&text, public_url)
     }
 
-    fn read(text: &str, public_url: Arc<str>) -> anyhow::Result<Self> {
+    /// With the keys in that text, each a line.
+    pub(crate) fn read(text: &str, public_url: Arc<str>) -> anyhow::Result<Self> {
         let key = |line: &str| {
             let key = BASE64_URL_SAFE_NO_PAD.decode(line).ok().filter(|key| key.len() == KEY_LENGTH);
             key.and_then(|key| Hmac::new_from_slice(&key).ok())

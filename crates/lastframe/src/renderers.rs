@@ -121,7 +121,15 @@ pub(crate) fn check(
     kind: Kind,
     remotion_version: &str,
 ) -> Vec<FieldError> {
-    match renderer_of(config, request) {
+    let renderer = renderer_of(config, request);
+    if config.renderer_alone && renderer != config.renderer {
+        let detail = match config.renderer {
+            RendererName::Lambda => "this queue renders on Remotion Lambda alone: leave it out",
+            RendererName::Local => "this queue has no function of Remotion Lambda, its own machines render: leave it out",
+        };
+        return vec![FieldError::new("/queue/renderer", detail)];
+    }
+    match renderer {
         RendererName::Local => request.check_on_this_machine(),
         RendererName::Lambda => {
             let mut errors = request.check_on_lambda(kind);

@@ -38,23 +38,28 @@ impl Retention {
 
     async fn turns(&self) {
         let mut every = tokio::time::interval(EVERY);
-        let (mut kept, mut kept_outputs) = (0, 0);
+        let mut kept = Kept::default();
         loop {
             every.tick().await;
-            // Whoever sets a retention for the first time may have years to forget; they do not wait for the clock.
-            while let Some(turn) = said(self.turn(kept).await, "cannot forget what ended long ago") {
-                kept = turn.kept;
-                if turn.done < AT_A_TIME {
-                    break;
-                }
+            self.pass(&mut kept).await;
+        }
+    }
+
+    /// Forgets and deletes all there is to forget and delete now. It may be broken off at any time.
+    pub(crate) async fn pass(&self, kept: &mut Kept) {
+        // Whoever sets a retention for the first time may have years to forget; they do not wait for the clock.
+        while let Some(turn) = said(self.turn(kept.renders).await, "cannot forget what ended long ago") {
+            kept.renders = turn.kept;
+            if turn.done < AT_A_TIME {
+                break;
             }
-            while let Some(turn) =
-                said(self.delete_due(kept_outputs).await, "cannot delete outputs that are due")
-            {
-                kept_outputs = turn.kept;
-                if turn.done < AT_A_TIME {
-                    break;
-                }
+        }
+        while let Some(turn) =
+            said(self.delete_due(kept.outputs).await, "cannot delete outputs that are due")
+        {
+            kept.outputs = turn.kept;
+            if turn.done < AT_A_TIME {
+                break;
             }
         }
     }
@@ -133,6 +138,13 @@ fn at_most(kept: usize) -> u32 {
 /// What was done, or else a line in the log; there is another turn.
 fn said(turn: Result<Turn, QueueError>, what: &str) -> Option<Turn> {
     turn.inspect_err(|error| tracing::error!(error = error as &dyn std::error::Error, "{what}")).ok()
+}
+
+/// What the pass before saw and left: it comes up first again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Kept {
+    renders: usize,
+    outputs: usize,
 }
 
 /// What a turn did.

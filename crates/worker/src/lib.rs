@@ -1,6 +1,6 @@
 //! Runs renders: claim, attempt, repeat.
 //!
-//! [`Worker::run`] is the loop, `attempt` is one attempt from top to bottom, [`local`] is the renderer of this
+//! [`Worker::run`] is the loop, [`Worker::attempt`] one attempt from top to bottom, [`local`] is the renderer of this
 //! machine. The worker knows its queue, renderer and outputs only as ports.
 
 mod attempt;
@@ -85,18 +85,10 @@ impl Worker {
                 Ok(Some(lease)) if shutdown.drain.is_cancelled() => self.give_back(lease).await,
                 Ok(Some(lease)) => {
                     let (worker, hand_back) = (Arc::clone(&self), hand_back.clone());
-                    let span = tracing::info_span!(
-                        "render.attempt",
-                        render.id = %lease.render.id,
-                        render.group = lease.render.group,
-                        attempt = lease.render.leases,
-                    );
-                    let busy = Busy::new(&self.observer);
-                    let attempt = async move {
-                        attempt::attempt(&worker, lease, &hand_back).await;
-                        drop((busy, permit));
-                    };
-                    attempts.spawn(attempt.instrument(span));
+                    attempts.spawn(async move {
+                        worker.attempt(lease, &hand_back).await;
+                        drop(permit);
+                    });
                 }
                 Ok(None) => {}
                 Err(error) => {
@@ -106,6 +98,19 @@ impl Worker {
             }
         }
         self.drain(attempts, &hand_back, &shutdown.now).await;
+    }
+
+    /// Sees one attempt through, of a lease that somebody claimed, or hands it back when told to. Whatever happens is recorded
+    /// in the queue.
+    pub async fn attempt(&self, lease: Lease, hand_back: &CancellationToken) {
+        let span = tracing::info_span!(
+            "render.attempt",
+            render.id = %lease.render.id,
+            render.group = lease.render.group,
+            attempt = lease.render.leases,
+        );
+        let _busy = Busy::new(&self.observer);
+        attempt::attempt(self, lease, hand_back).instrument(span).await;
     }
 
     async fn drain(&self, mut attempts: JoinSet<()>, hand_back: &CancellationToken, now: &CancellationToken) {

@@ -1,4 +1,4 @@
-//! What each attempt said, in a file of its own, bounded.
+//! What each attempt said, in a file of its own, bounded; or, where files do not stay, in the log of the program.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -14,13 +14,26 @@ const LIMIT: u64 = 1 << 20;
 #[derive(Clone, Debug)]
 pub struct Logs {
     folder: PathBuf,
+    /// Nothing is written there: lines go to the log of the program.
+    aloud: bool,
     clock: Arc<dyn Clock>,
 }
 
 impl Logs {
     /// Logs below `folder`.
     pub fn new(folder: impl Into<PathBuf>, clock: Arc<dyn Clock>) -> Self {
-        Self { folder: folder.into(), clock }
+        Self { folder: folder.into(), aloud: false, clock }
+    }
+
+    /// Logs that are lines of the program's own, each with its render and attempt. Their folder stays empty.
+    pub fn aloud(folder: impl Into<PathBuf>, clock: Arc<dyn Clock>) -> Self {
+        Self { folder: folder.into(), aloud: true, clock }
+    }
+
+    /// Whether they are in the log of the program alone.
+    #[must_use]
+    pub fn are_aloud(&self) -> bool {
+        self.aloud
     }
 
     /// Where the log of an attempt is, whether or not it exists.
@@ -46,22 +59,32 @@ impl Logs {
     /// # Errors
     /// When it cannot be written.
     pub fn create(&self, render: RenderId, attempt: u32) -> io::Result<AttemptLog> {
+        if self.aloud {
+            let place = Place::Aloud(render, attempt);
+            return Ok(AttemptLog { place, written: 0, clock: Arc::clone(&self.clock) });
+        }
         let path = self.path(render, attempt);
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;
         }
         let file = OpenOptions::new().create(true).append(true).open(path)?;
         let written = file.metadata()?.len();
-        Ok(AttemptLog { file, written, clock: Arc::clone(&self.clock) })
+        Ok(AttemptLog { place: Place::File(file), written, clock: Arc::clone(&self.clock) })
     }
 }
 
 /// The log of one attempt, open. Lines are short and rare, so they are written where they come up.
 #[derive(Debug)]
 pub struct AttemptLog {
-    file: File,
+    place: Place,
     written: u64,
     clock: Arc<dyn Clock>,
+}
+
+#[derive(Debug)]
+enum Place {
+    File(File),
+    Aloud(RenderId, u32),
 }
 
 impl AttemptLog {
@@ -75,7 +98,14 @@ impl AttemptLog {
             line = format!("(the log is cut at {LIMIT} bytes)\n");
             self.written = LIMIT;
         }
-        match self.file.write_all(line.as_bytes()) {
+        let written = match &mut self.place {
+            Place::File(file) => file.write_all(line.as_bytes()),
+            Place::Aloud(render, attempt) => {
+                tracing::info!(target: "render.log", render.id = %render, attempt, source, "{text}");
+                Ok(())
+            }
+        };
+        match written {
             Ok(()) => self.written += line.len() as u64,
             Err(error) => {
                 tracing::warn!(%error, "the log of the attempt cannot be written");

@@ -260,7 +260,7 @@ fn not_started(error: &Error) -> NotStarted {
 }
 
 /// Why AWS or Remotion did not do what it was asked.
-fn refusal(error: &Error) -> Failure {
+pub(super) fn refusal(error: &Error) -> Failure {
     let (code, retryable) = match error {
         Error::Render { message, stack } => return cause::fatal("Error", message, Some(stack)),
         Error::FunctionMissing { .. } => ("lambda_function_missing", false),
@@ -275,7 +275,7 @@ fn refusal(error: &Error) -> Failure {
     Failure::new(code, format!("{error}{advice}"), retryable)
 }
 
-fn unreachable(error: &io::Error) -> Failure {
+pub(super) fn unreachable(error: &io::Error) -> Failure {
     Failure::new("lambda_unreachable", error.to_string(), error.kind() == io::ErrorKind::Other)
 }
 

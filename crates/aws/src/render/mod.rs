@@ -2,10 +2,11 @@
 //!
 //! [`LambdaRenderer`] turns a job into a run; `course` is one attempt from top to bottom, `trace` what the next attempt
 //! must know of it, `search` finds a start that was not answered, `fleet` has the functions there are, `remote` what is asked of AWS and `client` how, `sites` brings
-//! bundles to the bucket, `cause` explains what went wrong.
+//! bundles to the bucket, `compositions` looks into one, `cause` explains what went wrong.
 
 mod cause;
 mod client;
+mod compositions;
 mod course;
 mod fleet;
 mod remote;
@@ -34,6 +35,7 @@ use self::trace::Trace;
 use crate::{Accounts, Function};
 
 pub(crate) use self::trace::Address;
+pub use self::compositions::compositions;
 pub use self::trace::is_on_lambda;
 
 /// The longest that Lambda lets a function run.

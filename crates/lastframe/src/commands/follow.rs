@@ -65,18 +65,18 @@ async fn cancel(client: &Client, id: RenderId) -> Result<(), Failed> {
 }
 
 /// SIGINT of a person, SIGTERM of a machine that goes down.
-struct Interrupts {
+pub(super) struct Interrupts {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Interrupts {
-    fn listen() -> anyhow::Result<Self> {
+    pub(super) fn listen() -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("cannot listen for signals");
         Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
     }
 
-    async fn next(&mut self) {
+    pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
@@ -90,31 +90,40 @@ enum Answer {
     Leave,
 }
 
-fn can_ask() -> bool {
+/// Whether there is a person to ask.
+pub(super) fn can_ask() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }
 
-fn ask(question: &str) {
+/// Puts a question, whose answer [`read_line`] reads.
+pub(super) fn ask(question: &str) {
     let mut stderr = std::io::stderr();
     // Nobody reads it then.
     drop(write!(stderr, "\n{question}").and_then(|()| stderr.flush()));
 }
 
-/// Reads on a thread that nobody waits for: reading from a terminal cannot be called off.
 async fn read_answer() -> Answer {
+    match read_line().await {
+        Some(line) if is_yes(&line) => Answer::Cancel,
+        Some(_) => Answer::GoOn,
+        None => Answer::Leave,
+    }
+}
+
+pub(super) fn is_yes(line: &str) -> bool {
+    ["y", "yes"].contains(&line.trim().to_lowercase().as_str())
+}
+
+/// A line that a person types; `None` when there is no more. It is read on a thread that nobody waits for: reading from a
+/// terminal cannot be called off.
+pub(super) async fn read_line() -> Option<String> {
     let (tell, told) = oneshot::channel();
     std::thread::spawn(move || {
         let mut line = String::new();
         let read = std::io::stdin().lock().read_line(&mut line);
-        drop(tell.send(read.map(|bytes| (bytes, line))));
+        drop(tell.send(read.map(|bytes| (bytes > 0).then_some(line))));
     });
-    match told.await {
-        Ok(Ok((bytes, line))) if bytes > 0 => {
-            let yes = ["y", "yes"].contains(&line.trim().to_lowercase().as_str());
-            if yes { Answer::Cancel } else { Answer::GoOn }
-        }
-        _ => Answer::Leave,
-    }
+    told.await.ok()?.ok()?
 }
 
 /// A bar for one render; hidden where there is no terminal.

@@ -20,6 +20,8 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("The server", &["serve", "doctor", "queue", "group", "tenant"]),
     ("Who may do what", &["user", "token", "whoami", "audit"]),
     ("The data folder", &["check", "backup", "restore", "key"]),
+    #[cfg(feature = "aws")]
+    ("On AWS", &["aws"]),
 ];
 const OTHERS: &str = "This program";
 

@@ -1,6 +1,8 @@
 //! What a person types.
 
 mod audit;
+#[cfg(feature = "aws")]
+mod aws;
 mod database;
 mod deliveries;
 mod doctor;
@@ -123,6 +125,10 @@ enum Command {
     Backup(database::Backup),
     /// Put a backup in the place of the database
     Restore(database::Restore),
+    /// Bring the whole system to AWS, look at it there, and take it away again
+    #[cfg(feature = "aws")]
+    #[command(subcommand, after_help = aws::EXAMPLES)]
+    Aws(Box<aws::Aws>),
     /// Say what this machine and this server lack, and how to mend it
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(doctor::Doctor),
@@ -286,6 +292,8 @@ pub fn main() -> ExitCode {
             Command::Check(check) => check.run().await,
             Command::Backup(backup) => backup.run().await,
             Command::Restore(restore) => restore.run().await,
+            #[cfg(feature = "aws")]
+            Command::Aws(aws) => aws.run().await,
             Command::Doctor(doctor) => doctor.run().await,
             Command::Completions(completions) => Ok(completions.run()),
             Command::Man(man) => man.run(),

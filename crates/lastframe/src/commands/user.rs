@@ -159,7 +159,7 @@ pub(super) fn words(scopes: &[Scope]) -> String {
 }
 
 /// Asks for a password where there is somebody to ask; else the first line of standard input is one.
-fn read_password(email: &str) -> Result<String, Failed> {
+pub(super) fn read_password(email: &str) -> Result<String, Failed> {
     if !std::io::stdin().is_terminal() {
         let mut line = String::new();
         std::io::stdin().lock().read_line(&mut line).context("cannot read the password")?;

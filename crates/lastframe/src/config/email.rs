@@ -180,7 +180,9 @@ impl EmailSection {
     }
 }
 
-fn mailbox(key: &str, text: &str) -> anyhow::Result<Mailbox> {
+/// # Errors
+/// When it is none, by the name of its key.
+pub(crate) fn mailbox(key: &str, text: &str) -> anyhow::Result<Mailbox> {
     let parsed: Option<Mailbox> = text.parse().ok();
     let is_plain = |email: &Address| email.to_string().is_ascii();
     parsed.filter(|mailbox| is_plain(&mailbox.email)).with_context(|| {

@@ -96,6 +96,8 @@ pub struct IssuerConfig {
     pub tenant: TenantSource,
     /// The most that its tokens may allow; what those allow that name no scope of ours.
     pub scopes: Scopes,
+    /// A claim that no user can write, and the word in it that allows everything; nobody by it when absent.
+    pub admins: Option<(String, String)>,
     /// Where its keys are; asked of its discovery document when absent.
     pub jwks: Option<Url>,
 }
@@ -190,6 +192,7 @@ impl IssuerSection {
             algorithms,
             tenant,
             scopes,
+            admins: None,
             jwks: self.jwks,
         })
     }

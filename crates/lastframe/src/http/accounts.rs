@@ -169,6 +169,7 @@ pub(super) async fn add_user(
     body: Body,
 ) -> Result<(StatusCode, Json<UserView>), ApiError> {
     caller.need(Scope::Admin)?;
+    people_are_here(&api)?;
     let new: AddUser = body.fields()?.into_typed()?;
     check_password("/password", &new.password)?;
     let address = normal(&new.email);
@@ -217,6 +218,7 @@ pub(super) async fn change_user(
     body: Body,
 ) -> Result<Json<UserView>, ApiError> {
     caller.need(Scope::Admin)?;
+    people_are_here(&api)?;
     let change: ChangeUser = body.fields()?.into_typed()?;
     if let Some(password) = change.password {
         check_password("/password", &password)?;
@@ -389,6 +391,9 @@ pub(super) async fn rotate_keys(
     body: Body,
 ) -> Result<Json<SigningKeyIds>, ApiError> {
     caller.need(Scope::Admin)?;
+    if api.identity.has_people_elsewhere() {
+        return Err(ApiError::NotHere("Cognito signs its tokens, with keys of its own"));
+    }
     let asked: RotateKeys = body.fields()?.into_typed()?;
     let identity = api.identity;
     let rotated = tokio::task::spawn_blocking(move || identity.rotate(asked.distrust)).await;
@@ -435,6 +440,15 @@ pub(super) async fn jwks(State(api): State<Api>) -> Json<JwkSet> {
     Json(api.identity.public_keys())
 }
 
+/// # Errors
+/// Where a user pool has them.
+fn people_are_here(api: &Api) -> Result<(), ApiError> {
+    if api.identity.has_people_elsewhere() {
+        return Err(ApiError::NotHere("people are added to its user pool: `lastframe aws user add`"));
+    }
+    Ok(())
+}
+
 pub(super) fn check_password(pointer: &str, password: &str) -> Result<(), ApiError> {
     if (SHORTEST_PASSWORD..=LONGEST_PASSWORD).contains(&password.len()) {
         return Ok(());
@@ -456,6 +470,7 @@ impl From<SignInError> for ApiError {
         match error {
             SignInError::Wrong => Self::NotLetIn,
             SignInError::TooMany(wait) => Self::TooManyAttempts(wait),
+            SignInError::Unfinished(_) => Self::Conflict(error.to_string()),
             SignInError::Failed(error) => error.into(),
         }
     }

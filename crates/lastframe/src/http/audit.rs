@@ -79,6 +79,9 @@ pub(super) async fn audit(
         return Err(ApiError::Invalid(errors));
     }
     let question = Question { since, until, tenant: query.tenant, subject: query.subject, limit };
+    if api.audit.is_aloud() {
+        return Err(ApiError::NotHere("CloudWatch has the audit log, in that of the API: `lastframe aws logs`"));
+    }
     let page = api.audit.read(question).await?;
     Ok(Json(AuditPage { entries: page.entries, next_until: page.next_until, lost: api.audit.lost() }))
 }

@@ -7,7 +7,7 @@ use lastframe_core::Scope;
 use serde::{Deserialize, Serialize};
 
 use super::{Api, ApiError};
-use crate::encryption::{KeyState, RotateError, Status};
+use crate::encryption::{KeyState, RotateError, SealingKeys, Status};
 use crate::identity::Caller;
 
 /// How secrets are kept.
@@ -57,7 +57,12 @@ impl From<Status> for EncryptionView {
 )]
 pub(super) async fn get(State(api): State<Api>, caller: Caller) -> Result<Json<EncryptionView>, ApiError> {
     caller.need(Scope::Admin)?;
-    Ok(Json(api.encryption.status().await.map_err(ApiError::Internal)?.into()))
+    Ok(Json(keys(&api)?.status().await.map_err(ApiError::Internal)?.into()))
+}
+
+fn keys(api: &Api) -> Result<&dyn SealingKeys, ApiError> {
+    let away = "AWS encrypts its table, queues and buckets, with keys of its own";
+    api.encryption.as_deref().ok_or(ApiError::NotHere(away))
 }
 
 /// Change the encryption key
@@ -70,10 +75,10 @@ pub(super) async fn get(State(api): State<Api>, caller: Caller) -> Result<Json<E
 )]
 pub(super) async fn rotate(State(api): State<Api>, caller: Caller) -> Result<Json<EncryptionView>, ApiError> {
     caller.need(Scope::Admin)?;
-    api.encryption.rotate().await.map_err(|error| match error {
+    keys(&api)?.rotate().await.map_err(|error| match error {
         RotateError::Off | RotateError::NotOurs => ApiError::Conflict(error.to_string()),
         RotateError::Queue(error) => error.into(),
         RotateError::File(_) => ApiError::Internal(error.into()),
     })?;
-    Ok(Json(api.encryption.status().await.map_err(ApiError::Internal)?.into()))
+    Ok(Json(keys(&api)?.status().await.map_err(ApiError::Internal)?.into()))
 }

@@ -15,6 +15,9 @@ use super::limits::Reached;
 use crate::identity::Refused;
 use crate::sites::BundleError;
 
+/// The code of a server that tells nobody what changes.
+pub(crate) const NO_STREAMS: &str = "no_streams";
+
 /// What a client reads when something went wrong.
 #[derive(Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub(crate) struct Problem {
@@ -91,6 +94,10 @@ pub(crate) enum ApiError {
     Conflict(String),
     #[error("{0}")]
     Unsupported(String),
+    #[error("not on this queue: {0}")]
+    NotHere(&'static str),
+    #[error("not on this queue: it streams nothing; ask for the render, or the list, every few seconds")]
+    NoStreams,
     #[error("the output is not there: the render is {0}")]
     NoOutput(lastframe_core::Status),
     #[error(
@@ -148,6 +155,8 @@ impl ApiError {
             Self::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request"),
             Self::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
             Self::Unsupported(_) => (StatusCode::NOT_IMPLEMENTED, "unsupported"),
+            Self::NotHere(_) => (StatusCode::NOT_IMPLEMENTED, "not_here"),
+            Self::NoStreams => (StatusCode::NOT_IMPLEMENTED, NO_STREAMS),
             Self::NoOutput(_) => (StatusCode::CONFLICT, "no_output"),
             Self::NoPoster => (StatusCode::NOT_FOUND, "no_poster"),
             Self::KeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused"),
@@ -312,6 +321,7 @@ impl From<BundleError> for ApiError {
         match error {
             BundleError::Storage(error) if is_full(&error) => error.into(),
             BundleError::Queue(error) => error.into(),
+            BundleError::NotHere(why) => Self::NotHere(why),
             error => Self::Bundle(error),
         }
     }

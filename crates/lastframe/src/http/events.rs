@@ -147,7 +147,8 @@ pub(super) async fn tenant_events(
 }
 
 fn follow(api: &Api, topic: Topic, last: Option<&str>) -> Result<Follower, ApiError> {
-    api.live.follow(topic, last).ok_or(ApiError::TooManyStreams(api.config.http.max_streams))
+    let live = api.live.as_ref().ok_or(ApiError::NoStreams)?;
+    live.follow(topic, last).ok_or(ApiError::TooManyStreams(api.config.http.max_streams))
 }
 
 /// A stream that ends when the server does.

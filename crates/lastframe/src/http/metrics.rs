@@ -18,14 +18,17 @@ use crate::metrics::{CONTENT_TYPE, Figures};
 )]
 pub(super) async fn metrics(State(api): State<Api>, caller: Caller) -> Result<Response, ApiError> {
     caller.need(Scope::MetricsRead)?;
+    let (Some(live), Some(sidecars)) = (&api.live, api.sites.look.sidecars()) else {
+        return Err(ApiError::NotHere("CloudWatch has its figures and alarms"));
+    };
     let figures = Figures {
         now: api.clock.now(),
         overview: api.queue.overview().await?,
         backlog: api.queue.backlog().await?,
-        sidecars: api.sites.renderer.sidecars(),
+        sidecars,
         free: api.space.free(),
         min_free: api.space.min_free(),
-        streams: api.live.followers(),
+        streams: live.followers(),
     };
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], api.metrics.text(&figures)).into_response())
 }

@@ -47,7 +47,7 @@ use utoipa_axum::routes;
 
 use crate::audit::{Actor, Audit};
 use crate::config::Config;
-use crate::encryption::Encryption;
+use crate::encryption::SealingKeys;
 use crate::identity::{Caller, Identity};
 use crate::links::Links;
 use crate::live::Live;
@@ -85,11 +85,15 @@ pub(crate) struct Api {
     pub(crate) logs: Logs,
     pub(crate) sites: Sites,
     pub(crate) identity: Arc<Identity>,
-    pub(crate) encryption: Arc<Encryption>,
+    /// None where the queue keeps its secrets by other means.
+    pub(crate) encryption: Option<Arc<dyn SealingKeys>>,
     pub(crate) audit: Audit,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) rates: Arc<Rates>,
-    pub(crate) live: Arc<Live>,
+    /// None where nobody can be told what changes.
+    pub(crate) live: Option<Arc<Live>>,
+    /// Whether mail is sent.
+    pub(crate) mails: bool,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) config: Arc<Config>,
     /// Without a slash at the end.

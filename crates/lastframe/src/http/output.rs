@@ -230,6 +230,9 @@ pub(super) async fn log(
 ) -> Result<Response, ApiError> {
     caller.need(Scope::RendersRead)?;
     let render = owned(&api, &caller, &id).await?;
+    if api.logs.are_aloud() {
+        return Err(ApiError::NotHere("CloudWatch has the logs: `lastframe aws logs`"));
+    }
     let attempts = match query.attempt {
         Some(attempt) if (1..=render.leases).contains(&attempt) => attempt..=attempt,
         Some(_) => return Err(ApiError::NotFound("attempt")),

@@ -381,6 +381,10 @@ impl Checked {
     fn dry_run(mut self) -> Result<DryRun, ApiError> {
         let request = self.requests.pop();
         let site = request.as_ref().and_then(|request| self.sites.remove(&request.serve_url));
+        if site.as_ref().is_some_and(|site| site.compositions.is_empty()) {
+            let detail = "what is in this site is known to who renders it alone: leave it out";
+            return Err(ApiError::invalid("/dryRun", detail));
+        }
         let found = request.zip(site).and_then(|(request, site)| {
             let composition = site.composition(&request.composition)?.clone();
             Some(DryRun {
@@ -400,7 +404,7 @@ impl Checked {
 /// Who asks for mail must not wait for it in vain.
 pub(super) fn check_mail(api: &Api, pointer: &str, addresses: &[String]) -> Option<FieldError> {
     let detail = "cannot be honoured: this server sends no mail: set [email] in its configuration";
-    (!addresses.is_empty() && api.config.email.is_none()).then(|| FieldError::new(pointer, detail))
+    (!addresses.is_empty() && !api.mails).then(|| FieldError::new(pointer, detail))
 }
 
 /// What it says of the browser's surroundings, which may undo what others count on.
@@ -432,6 +436,10 @@ fn check(request: &RenderRequest, site: &Result<SiteVersion, String>, kind: Kind
         Ok(site) => site,
         Err(why) => return vec![FieldError::new("/serveUrl", why.as_str())],
     };
+    if site.compositions.is_empty() {
+        // Nobody here could look into it: whoever renders it will.
+        return Vec::new();
+    }
     let Some(composition) = site.composition(&request.composition) else {
         let known: Vec<_> = site.compositions.iter().map(|composition| composition.id.as_str()).collect();
         let detail = format!(

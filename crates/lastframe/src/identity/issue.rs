@@ -34,6 +34,9 @@ pub(crate) enum SignInError {
     /// Passwords were tried for that address too often. How long until the next may be.
     #[error("too many attempts to sign in")]
     TooMany(Duration),
+    /// It is them, and something else has to be done first.
+    #[error("the user pool wants {0} first")]
+    Unfinished(String),
     /// Something failed.
     #[error(transparent)]
     Failed(#[from] anyhow::Error),
@@ -95,6 +98,9 @@ impl Identity {
     /// Starts a session.
     pub(crate) async fn sign_in(&self, email: &str, password: String) -> Result<Tokens, SignInError> {
         let address = normal(email);
+        if let Some(cognito) = &self.cognito {
+            return cognito.sign_in(&address, &password).await;
+        }
         self.attempts.begin(&address).map_err(SignInError::TooMany)?;
         let found = self.accounts.user_by_email(&address).await?;
         let (user, phc) = found.unzip();
@@ -113,6 +119,9 @@ impl Identity {
 
     /// Goes on with a session. A refresh token that was used before ends it: two have it.
     pub(crate) async fn refresh(&self, token: &str) -> Result<Tokens, SignInError> {
+        if let Some(cognito) = &self.cognito {
+            return cognito.refresh(token).await;
+        }
         let (id, shown) = secret::read(secret::REFRESH, token).ok_or(SignInError::Wrong)?;
         let next = Secret::new(secret::REFRESH, Some(id))?;
         let until = self.clock.now() + self.config.refresh_lifetime;
@@ -127,9 +136,12 @@ impl Identity {
     }
 
     /// Ends a session. Whether there was one is nobody's business.
-    pub(crate) async fn sign_out(&self, token: &str) -> Result<(), QueueError> {
+    pub(crate) async fn sign_out(&self, token: &str) -> anyhow::Result<()> {
+        if let Some(cognito) = &self.cognito {
+            return cognito.sign_out(token).await;
+        }
         match secret::read(secret::REFRESH, token) {
-            Some((id, shown)) => self.accounts.end_session(id, shown).await,
+            Some((id, shown)) => Ok(self.accounts.end_session(id, shown).await?),
             None => Ok(()),
         }
     }

@@ -2,6 +2,7 @@
 //! configuration names, and the long-lived ones of programs. `Identity::verify` takes them all.
 
 mod attempts;
+mod cognito;
 mod issue;
 mod jwks;
 mod keys;
@@ -30,6 +31,7 @@ use self::verify::{Issuer, Reject, Rules, Source, TenantRule, Unverified};
 use crate::config::{IdentityConfig, IssuerConfig, TenantSource};
 use crate::data::{ADMIN_TOKEN, DataFolder};
 
+pub(crate) use self::cognito::Cognito;
 pub(crate) use self::issue::{NewUser, SignInError, Tokens, normal};
 pub(crate) use self::jwks::check_url;
 pub(crate) use self::password::{LONGEST as LONGEST_PASSWORD, SHORTEST as SHORTEST_PASSWORD};
@@ -71,6 +73,8 @@ pub(crate) struct Identity {
     accounts: Arc<dyn Accounts>,
     clock: Arc<dyn Clock>,
     keys: Arc<SigningKeys>,
+    /// Has the people, where they are not ours.
+    cognito: Option<Cognito>,
     own: Issuer,
     foreign: Vec<Issuer>,
     config: IdentityConfig,
@@ -97,20 +101,7 @@ impl Identity {
         url: &str,
         config: IdentityConfig,
     ) -> anyhow::Result<Self> {
-        let keys = Arc::new(SigningKeys::open(Arc::clone(&data))?);
-        let rules = Rules {
-            issuer: url.to_owned(),
-            audience: vec![AUDIENCE.to_owned()],
-            algorithms: vec![Algorithm::ES256],
-            tenant: TenantRule::Claim { name: "tenant".into(), prefix: String::new() },
-            scopes: Scopes::ALL,
-        };
-        let own = Issuer { rules, keys: Source::Own(Arc::clone(&keys)) };
-        let http = jwks::http()?;
-        let foreign = config.issuers.iter().map(|issuer| foreign(issuer, &http, &clock)).collect();
-        let attempts = Attempts::new(Arc::clone(&clock));
-        let known = Arc::default();
-        let identity = Self { accounts, clock, keys, own, foreign, config, known, attempts };
+        let identity = Self::of(Arc::clone(&data), accounts, clock, url, config, None)?;
         let token = data.secret(ADMIN_TOKEN, || Ok(String::new()))?;
         if identity.verify(token.trim()).await.is_err() {
             let usual = NewToken {
@@ -123,6 +114,49 @@ impl Identity {
             data.write_secret(ADMIN_TOKEN, &text)?;
         }
         Ok(identity)
+    }
+
+    /// Where all people are a user pool's: nothing is signed here, and there is no admin token. The pool's group of admins
+    /// may do everything.
+    pub(crate) fn of_pool(
+        data: Arc<DataFolder>,
+        accounts: Arc<dyn Accounts>,
+        clock: Arc<dyn Clock>,
+        url: &str,
+        config: IdentityConfig,
+        cognito: Cognito,
+    ) -> anyhow::Result<Self> {
+        Self::of(data, accounts, clock, url, config, Some(cognito))
+    }
+
+    /// Whether people are added and changed elsewhere.
+    pub(crate) fn has_people_elsewhere(&self) -> bool {
+        self.cognito.is_some()
+    }
+
+    fn of(
+        data: Arc<DataFolder>,
+        accounts: Arc<dyn Accounts>,
+        clock: Arc<dyn Clock>,
+        url: &str,
+        config: IdentityConfig,
+        cognito: Option<Cognito>,
+    ) -> anyhow::Result<Self> {
+        let keys = Arc::new(SigningKeys::open(data)?);
+        let rules = Rules {
+            issuer: url.to_owned(),
+            audience: vec![AUDIENCE.to_owned()],
+            algorithms: vec![Algorithm::ES256],
+            tenant: TenantRule::Claim { name: "tenant".into(), prefix: String::new() },
+            scopes: Scopes::ALL,
+            admins: None,
+        };
+        let own = Issuer { rules, keys: Source::Own(Arc::clone(&keys)) };
+        let http = jwks::http()?;
+        let foreign = config.issuers.iter().map(|issuer| foreign(issuer, &http, &clock)).collect();
+        let attempts = Attempts::new(Arc::clone(&clock));
+        let known = Arc::default();
+        Ok(Self { accounts, clock, keys, cognito, own, foreign, config, known, attempts })
     }
 
     /// Who the token speaks for now.
@@ -282,6 +316,7 @@ fn foreign(config: &IssuerConfig, http: &reqwest::Client, clock: &Arc<dyn Clock>
             }
         },
         scopes: config.scopes,
+        admins: config.admins.clone(),
     };
     let keys = jwks::Fetched::new(config.url.clone(), config.jwks.clone(), http.clone(), Arc::clone(clock));
     Issuer { rules, keys: Source::Foreign(Arc::new(keys)) }

@@ -45,6 +45,8 @@ pub(super) struct Rules {
     pub(super) tenant: TenantRule,
     /// The most that its tokens may allow; what those allow that name no scope of ours.
     pub(super) scopes: Scopes,
+    /// A claim, and the word in it that allows everything.
+    pub(super) admins: Option<(String, String)>,
 }
 
 /// How a token says whose it is.
@@ -244,6 +246,11 @@ impl Rules {
                 _ => Vec::new(),
             }
         };
+        if let Some((claim, word)) = &self.admins
+            && claims.get(claim).is_some_and(|value| words(value).contains(word))
+        {
+            return Scopes::from_iter([Scope::Admin]);
+        }
         let named: Scopes = ["scope", "scp"]
             .into_iter()
             .filter_map(|claim| claims.get(claim))

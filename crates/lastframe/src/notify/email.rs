@@ -1,10 +1,11 @@
 //! Mail: what a render's end looks like in somebody's inbox, and getting it there.
 //!
-//! [`letter`] is what is said, [`html`] how it looks, [`smtp`] the way to the mail server.
+//! [`letter`] is what is said, [`html`] how it looks, [`post`] takes it, and [`smtp`] is the way to a mail server.
 
 mod advice;
 mod html;
 mod letter;
+mod post;
 mod smtp;
 
 use std::sync::Arc;
@@ -23,15 +24,16 @@ use lettre::{Address, address::AddressError};
 use url::{Host, Url};
 
 use self::letter::{Letter, Link};
-use self::smtp::{Fault, Smtp};
+pub use self::post::{Fault, Post};
+use self::smtp::Smtp;
 use super::{Courier, Told, name};
 use crate::config::Email;
 use crate::links::Links;
 
 /// Tells by mail.
 #[derive(Debug)]
-pub(crate) struct Mailer {
-    pub(crate) sender: Sender,
+pub(crate) struct Mailer<P = Smtp> {
+    pub(crate) sender: Sender<P>,
     /// Has the posters.
     pub(crate) outputs: Arc<dyn Outputs>,
     pub(crate) links: Links,
@@ -41,30 +43,27 @@ pub(crate) struct Mailer {
 
 /// Sends letters in the name of the server.
 #[derive(Debug)]
-pub(crate) struct Sender {
-    smtp: Smtp,
+pub(crate) struct Sender<P = Smtp> {
+    post: P,
     from: Mailbox,
     reply_to: Option<Mailbox>,
     clock: Arc<dyn Clock>,
 }
 
 #[async_trait]
-impl Courier for Mailer {
+impl<P: Post> Courier for Mailer<P> {
     async fn deliver(&self, due: &Due) -> Told {
         let (link, poster) = (self.link(due), self.poster(due).await);
         let letter = Letter::new(due, link);
         match self.sender.send(&due.notice.target, &name(&due.delivery), &letter, poster).await {
-            Ok(()) => Told::Delivered { code: Some(TAKEN) },
+            Ok(code) => Told::Delivered { code: Some(code) },
             Err(Fault::Passing { code, said }) => Told::Retry { code, error: said, after: None },
             Err(Fault::Refused { code, said }) => Told::Refused { code, error: said },
         }
     }
 }
 
-/// What a server says that takes a mail.
-const TAKEN: u16 = 250;
-
-impl Mailer {
+impl<P: Post> Mailer<P> {
     /// None where there is no file, or it is gone before anybody could follow.
     fn link(&self, due: &Due) -> Option<Link> {
         let output = due.ended.output.as_ref().filter(|_| due.ended.status == Status::Succeeded)?;
@@ -93,7 +92,7 @@ impl Mailer {
     }
 }
 
-impl Sender {
+impl Sender<Smtp> {
     /// Connects to nothing yet. `public_url` says who we are to a mail server that asks.
     ///
     /// # Errors
@@ -102,7 +101,7 @@ impl Sender {
         let url = Url::parse(public_url).ok();
         let host = url.as_ref().and_then(Url::domain).unwrap_or_default();
         Ok(Self {
-            smtp: Smtp::open(config, host)?,
+            post: Smtp::open(config, host)?,
             from: config.from.clone(),
             reply_to: config.reply_to.clone(),
             clock,
@@ -114,7 +113,14 @@ impl Sender {
     /// # Errors
     /// What is wrong.
     pub(crate) async fn check(&self) -> anyhow::Result<String> {
-        Ok(self.smtp.check().await?)
+        Ok(self.post.check().await?)
+    }
+}
+
+impl<P: Post> Sender<P> {
+    /// Sends by what takes its mails.
+    pub(crate) fn new(post: P, from: Mailbox, reply_to: Option<Mailbox>, clock: Arc<dyn Clock>) -> Self {
+        Self { post, from, reply_to, clock }
     }
 
     /// Sends a mail that says that mail can be sent.
@@ -124,18 +130,19 @@ impl Sender {
     pub(crate) async fn send_test(&self, to: &str, public_url: &str) -> anyhow::Result<()> {
         let now = self.clock.now();
         let letter = Letter::test(public_url, now);
-        Ok(self.send(to, &format!("test-{}", now.as_nanosecond()), &letter, None).await?)
+        self.send(to, &format!("test-{}", now.as_nanosecond()), &letter, None).await?;
+        Ok(())
     }
 
     /// `id` names the mail for ever: who gets it twice may see that it is the same one.
-    async fn send(&self, to: &str, id: &str, letter: &Letter, poster: Option<Bytes>) -> Result<(), Fault> {
+    async fn send(&self, to: &str, id: &str, letter: &Letter, poster: Option<Bytes>) -> Result<u16, Fault> {
         let impossible = |error: anyhow::Error| Fault::Refused { code: None, said: format!("{error:#}") };
         let to = recipient(to).context("this is no mail address").map_err(impossible)?;
         let message = self
             .message(&to, id, letter, poster)
             .context("no mail can be made of this")
             .map_err(impossible)?;
-        self.smtp.send(&self.from.email, &to, &message.formatted()).await
+        self.post.send(&self.from.email, &to, &message.formatted()).await
     }
 
     fn message(

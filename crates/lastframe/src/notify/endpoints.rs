@@ -18,7 +18,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
 
 /// Endpoints of which there is something to know: with goes under way, or with failures.
 #[derive(Debug, Default)]
-pub(super) struct Endpoints {
+pub(crate) struct Endpoints {
     known: HashMap<String, Endpoint>,
     under_way: usize,
 }
@@ -49,6 +49,12 @@ impl Endpoints {
         let room = |(name, endpoint): (&String, &Endpoint)| (name.clone(), endpoint.room(now));
         let named = self.known.iter().map(room).filter(|(_, room)| *room < EACH).collect();
         Room { total: TOTAL.saturating_sub(self.under_way), each: EACH, named }
+    }
+
+    /// Nothing is under way any more: it was dropped.
+    pub(super) fn drop_all(&mut self) {
+        self.under_way = 0;
+        self.known.values_mut().for_each(|known| known.under_way = 0);
     }
 
     /// A go at this endpoint has begun.

@@ -23,7 +23,7 @@ use lastframe_core::{Clock, Observer};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::endpoints::Endpoints;
+pub(crate) use self::endpoints::Endpoints;
 
 pub(crate) use self::name::{name, parse_name};
 pub(crate) use self::webhook::WebhookCourier;
@@ -163,6 +163,27 @@ impl Notifier {
         tokio::select! {
             _ = tokio::time::timeout(DRAIN, async { while under_way.join_next().await.is_some() {} }) => {}
             () = stop.now.cancelled() => {}
+        }
+    }
+
+    /// Sees to what is due now, and returns when nothing more is. Once it is to drain it begins nothing, and what is under way
+    /// is dropped when it is to stop now: the outbox gives that again. What it learns of `endpoints` is for the next pass.
+    pub(crate) async fn pass(&self, endpoints: &mut Endpoints, stop: &Stop) -> Result<(), QueueError> {
+        let mut under_way = JoinSet::new();
+        loop {
+            if !stop.drain.is_cancelled() {
+                self.turn(endpoints, &mut under_way).await?;
+            }
+            tokio::select! {
+                gone = under_way.join_next() => match gone {
+                    Some(gone) => self.over(endpoints, gone),
+                    None => return Ok(()),
+                },
+                () = stop.now.cancelled() => {
+                    endpoints.drop_all();
+                    return Ok(());
+                }
+            }
         }
     }
 

@@ -4,6 +4,8 @@
 //! on disk; whoever finds it, this process or the next, looks and removes what no site has.
 
 mod bundle;
+mod look;
+mod shelf;
 
 use std::fs::File;
 use std::io;
@@ -14,11 +16,13 @@ use jiff::Timestamp;
 use lastframe_core::ports::{Directory, QueueError, RemoveSiteError};
 use lastframe_core::site::SiteVersion;
 use lastframe_core::{Failure, TenantId};
-use lastframe_worker::local::{LocalRenderer, RendererError, Renderers, remote, version_of};
+use lastframe_worker::local::{RendererError, remote};
 use tokio::sync::Mutex;
 use url::Url;
 
 pub(crate) use self::bundle::{collect_files, content_hash};
+pub(crate) use self::look::{Bundle, LocalLook, Look};
+pub(crate) use self::shelf::Shelf;
 
 /// What the name of a doubt ends with, after the version.
 const DOUBT: &str = ".doubt";
@@ -34,6 +38,9 @@ pub(crate) enum BundleError {
     /// Remotion cannot work with it.
     #[error("{}", .0.message)]
     Remotion(Failure),
+    /// Bundles are not taken in here.
+    #[error("not on this queue: {0}")]
+    NotHere(&'static str),
     /// There is nothing to render it with.
     #[error(transparent)]
     Renderer(RendererError),
@@ -73,8 +80,9 @@ pub(crate) struct Sites {
     pub(crate) folder: PathBuf,
     pub(crate) incoming: PathBuf,
     pub(crate) directory: Arc<dyn Directory>,
-    pub(crate) renderer: Arc<LocalRenderer>,
-    pub(crate) renderers: Arc<Renderers>,
+    pub(crate) look: Arc<dyn Look>,
+    /// Has sites that nobody needs to add.
+    pub(crate) shelf: Option<Arc<Shelf>>,
     pub(crate) http: reqwest::Client,
     /// Bytes of a bundle, unpacked.
     pub(crate) max_size: u64,
@@ -94,7 +102,7 @@ impl Sites {
         // What is left there was never taken in.
         std::fs::remove_dir_all(&self.incoming)?;
         std::fs::create_dir(&self.incoming)?;
-        Ok(self.renderers.clear()?)
+        Ok(self.look.clear()?)
     }
 
     /// A file to receive an upload into, on the same disk as the sites.
@@ -108,6 +116,10 @@ impl Sites {
         new: NewVersion,
         archive: tempfile::NamedTempFile,
     ) -> Result<SiteVersion, BundleError> {
+        if !self.look.takes_uploads() {
+            let instead = "bring the bundle to the bucket of Remotion Lambda (`npm run deploy`), and name its URL as `serveUrl`";
+            return Err(BundleError::NotHere(instead));
+        }
         let (incoming, max_size) = (self.incoming.clone(), self.max_size);
         let unpacked = tokio::task::spawn_blocking(move || -> Result<_, BundleError> {
             let folder = tempfile::tempdir_in(incoming)?;
@@ -120,14 +132,19 @@ impl Sites {
 
     /// Makes the bundle that lies at a URL what the name stands for.
     pub(crate) async fn add_url(&self, new: NewVersion, url: &Url) -> Result<SiteVersion, BundleError> {
+        let (folder, size) = self.fetch(url).await?;
+        self.take_in(new, folder, size, Some(url.to_string())).await
+    }
+
+    /// What tells the version of the bundle at a URL, in a folder, and its bytes.
+    async fn fetch(&self, url: &Url) -> Result<(tempfile::TempDir, u64), BundleError> {
         let files = remote::fetch(&self.http, url.as_str(), self.max_size.min(remote::MOST)).await;
         let files = files.map_err(|error| BundleError::Invalid(error.to_string()))?;
         let folder = tempfile::tempdir_in(&self.incoming)?;
         for (name, content) in remote::FILES.iter().zip(&files) {
             std::fs::write(folder.path().join(name), content)?;
         }
-        let size = files.iter().map(Vec::len).sum::<usize>() as u64;
-        self.take_in(new, folder, size, Some(url.to_string())).await
+        Ok((folder, files.iter().map(Vec::len).sum::<usize>() as u64))
     }
 
     async fn take_in(
@@ -140,13 +157,13 @@ impl Sites {
         let index = std::fs::read(folder.path().join(remote::FILES[0]))?;
         let told = bundle::remotion_version(&String::from_utf8_lossy(&index));
         let remotion_version = agreed(told, new.remotion_version)?;
-        let renderer = match &new.renderer {
-            Some(named) => fitting(named, &remotion_version)?,
-            None => self.renderers.obtain(&remotion_version).await?,
+        let bundle = Bundle {
+            folder: folder.path(),
+            url: url.as_deref(),
+            version: &remotion_version,
+            renderer: new.renderer.as_deref(),
         };
-        // Looked into where it was unpacked: a bundle that is refused goes with its folder.
-        let compositions = self.renderer.compositions(folder.path(), url.as_deref(), &renderer).await;
-        let compositions = compositions.map_err(BundleError::Remotion)?;
+        let compositions = self.look.compositions(bundle).await?;
         let sealed = tokio::task::spawn_blocking(move || -> io::Result<_> {
             let version = content_hash(folder.path())?;
             // The names as well as the bytes: a version that is recorded must be whole after power loss.
@@ -198,6 +215,9 @@ impl Sites {
                 Ok(url) => url,
                 Err(why) => return Ok(Err(why)),
             };
+            if let Some(shelf) = &self.shelf {
+                return shelf.take(self, tenant, &url).await;
+            }
             let sites = self.directory.sites(tenant).await?;
             let found = sites.into_iter().find(|site| site.url.as_deref() == Some(url.as_str()));
             return Ok(found.ok_or_else(|| {
@@ -214,6 +234,11 @@ impl Sites {
             Some(_) => None,
         };
         let Some(site) = found else {
+            if let Some(shelf) = &self.shelf
+                && let Some(url) = shelf.url_of(serve_url)
+            {
+                return shelf.take(self, tenant, &url).await;
+            }
             let name = serve_url.split('@').next().unwrap_or_default();
             let version = if name == serve_url { "" } else { " in this version" };
             return Ok(Err(format!(
@@ -221,10 +246,11 @@ impl Sites {
             )));
         };
         // What was allowed when it was added may not be any more.
-        Ok(match site.url.as_deref().map(|url| self.site_url(url)) {
-            Some(Err(why)) => Err(why),
-            _ => Ok(site),
-        })
+        match (site.url.as_deref().map(|url| self.site_url(url)), &self.shelf) {
+            (Some(Err(why)), _) => Ok(Err(why)),
+            (Some(Ok(url)), Some(shelf)) if !serve_url.contains('@') => shelf.take(self, tenant, &url).await,
+            _ => Ok(Ok(site)),
+        }
     }
 
     /// The URL of a bundle, as sites have it: with a slash at its end.
@@ -334,21 +360,5 @@ fn agreed(told: Option<String>, said: Option<String>) -> Result<String, BundleEr
         (None, None) => Err(BundleError::Invalid(
             "the bundle does not say which Remotion made it: say `remotionVersion`, or bundle it again with a newer one".into(),
         )),
-    }
-}
-
-/// The named folder of `@remotion/renderer`, if it is one of that version.
-fn fitting(named: &Path, version: &str) -> Result<PathBuf, BundleError> {
-    match version_of(named) {
-        Some(found) if found == version => Ok(named.to_owned()),
-        Some(found) => Err(BundleError::Invalid(format!(
-            "the bundle was made with Remotion {version}, and {} has version {found}: bring the project's Remotion packages to one \
-             version, and bundle it again",
-            named.display()
-        ))),
-        None => Err(BundleError::Invalid(format!(
-            "{} is no folder of @remotion/renderer on the server's machine: leave `renderer` out, and the server uses its own",
-            named.display()
-        ))),
     }
 }

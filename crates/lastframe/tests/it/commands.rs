@@ -140,7 +140,7 @@ async fn an_interrupt_where_the_server_is_within_cancels_because_nobody_would_go
 }
 
 /// A command in a terminal, and that terminal's other end.
-fn in_a_terminal(mut command: Command) -> (Child, std::fs::File) {
+pub(crate) fn in_a_terminal(mut command: Command) -> (Child, std::fs::File) {
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&ours).unwrap();
     unlockpt(&ours).unwrap();
@@ -152,7 +152,7 @@ fn in_a_terminal(mut command: Command) -> (Child, std::fs::File) {
 }
 
 /// Reads from a terminal until it has shown `part`.
-fn await_shown(terminal: &mut std::fs::File, part: &str) -> String {
+pub(crate) fn await_shown(terminal: &mut std::fs::File, part: &str) -> String {
     let (mut shown, mut bytes) = (String::new(), [0; 4096]);
     while !shown.contains(part) {
         let count = terminal.read(&mut bytes).unwrap_or_else(|error| panic!("{error} after {shown}"));

@@ -3,6 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop where it stands")]
 
 mod api;
+#[cfg(feature = "aws")]
+mod aws;
+#[cfg(feature = "aws")]
+mod cloud;
 mod codecs;
 mod commands;
 mod control;
@@ -36,6 +40,8 @@ mod server;
 mod shutdown;
 mod sidecar;
 mod sites;
+#[cfg(feature = "aws")]
+mod stack;
 mod storage;
 mod upgrade;
 mod webhooks;

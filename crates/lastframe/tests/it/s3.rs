@@ -49,34 +49,7 @@ impl S3 {
 
     /// The same with that bucket, and a user who may do what that policy says.
     pub(crate) async fn with(bucket: &str, policy: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/peers/venv/bin/ministack");
-        let process = Command::new(&program)
-            .env("GATEWAY_PORT", port.to_string())
-            .env("BIND_HOST", "127.0.0.1")
-            .env("MINISTACK_HOST", "127.0.0.1")
-            // Signatures and policies count.
-            .env("AUTH", "true")
-            .env("IOT_MTLS_PORT", "0")
-            .env("TMPDIR", folder.path())
-            .current_dir(folder.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}; `make setup` installs it", program.display()));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let relay = listener.local_addr().unwrap();
-        let fault = Arc::new(Mutex::new(Fault::None));
-        tokio::spawn(accept(listener, SocketAddr::from(([127, 0, 0, 1], port)), Arc::clone(&fault)));
-        let url = format!("http://127.0.0.1:{port}");
-        let mut s3 = Self { process, folder, url, relay, fault, bucket: bucket.into(), key: String::new() };
-        while client().get(format!("{}/_ministack/health", s3.url)).send().await.is_err() {
-            assert!(s3.process.try_wait().unwrap().is_none(), "the service ended");
-            // It cannot signal that it listens; asking again is all there is.
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        s3.as_root("s3", Method::PUT, &format!("/{bucket}"), "").await;
+        let mut s3 = Self::of(bucket).await;
         s3.iam("CreateUser", "").await;
         let policy = percent::encode(policy);
         s3.iam("PutUserPolicy", &format!("&PolicyName=p&PolicyDocument={policy}")).await;
@@ -90,18 +63,79 @@ impl S3 {
         s3
     }
 
+    /// The same with that bucket, and nobody but its owner.
+    pub(crate) async fn of(bucket: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        let url = format!("http://127.0.0.1:{port}");
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/peers/venv/bin/ministack");
+        let process = Command::new(&program)
+            // Functions that run in it inherit its environment.
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("HOME", folder.path())
+            .env("GATEWAY_PORT", port.to_string())
+            .env("BIND_HOST", "127.0.0.1")
+            .env("MINISTACK_HOST", "localhost")
+            // Where such functions find it.
+            .env("AWS_ENDPOINT_URL", &url)
+            // Signatures and policies count.
+            .env("AUTH", "true")
+            .env("IOT_MTLS_ENABLED", "0")
+            .env("TMPDIR", folder.path())
+            .env("STATE_DIR", folder.path().join("state"))
+            .current_dir(folder.path())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(folder.path().join("log")).unwrap())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}; `make setup` installs it", program.display()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let relay = listener.local_addr().unwrap();
+        let fault = Arc::new(Mutex::new(Fault::None));
+        tokio::spawn(accept(listener, SocketAddr::from(([127, 0, 0, 1], port)), Arc::clone(&fault)));
+        let mut s3 = Self { process, folder, url, relay, fault, bucket: bucket.into(), key: String::new() };
+        while client().get(format!("{}/_ministack/health", s3.url)).send().await.is_err() {
+            assert!(s3.process.try_wait().unwrap().is_none(), "the service ended:\n{}", s3.log());
+            // It cannot signal that it listens; asking again is all there is.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        s3.as_root("s3", Method::PUT, &format!("/{bucket}"), "").await;
+        s3
+    }
+
+    /// What the service has written about itself.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
     /// A request of the owner, whose signature the service does not look at.
-    async fn as_root(
+    pub(crate) async fn as_root(
         &self,
         service: &str,
         method: Method,
         path: &str,
         body: impl Into<reqwest::Body>,
     ) -> String {
+        self.as_root_with(service, method, path, &[], body).await
+    }
+
+    /// The same, with headers of its own.
+    pub(crate) async fn as_root_with(
+        &self,
+        service: &str,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<reqwest::Body>,
+    ) -> String {
         let signed = format!(
             "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=x"
         );
-        let request = client().request(method, format!("{}{path}", self.url)).header("authorization", signed);
+        let mut request =
+            client().request(method, format!("{}{path}", self.url)).header("authorization", signed);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         let answer = request.body(body).send().await.unwrap();
         let (status, text) = (answer.status(), answer.text().await.unwrap());
         assert!(status.is_success(), "{path}: {text}");

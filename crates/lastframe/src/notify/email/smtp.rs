@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use async_trait::async_trait;
 use lettre::Address;
 use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, TlsParameters};
@@ -13,8 +14,11 @@ use lettre::transport::smtp::extension::{ClientId, Extension, MailParameter};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
+use super::post::{Fault, Post};
 use crate::config::{Email, MailTls};
 
+/// What a server says that takes a mail.
+const TAKEN: u16 = 250;
 /// Connections at once.
 const CONNECTIONS: usize = 4;
 /// How long a connection may wait for the next mail. Servers close idle ones after minutes.
@@ -23,7 +27,7 @@ const IDLE: Duration = Duration::from_secs(30);
 const SAID: usize = 300;
 
 /// The way to a mail server.
-pub(super) struct Smtp {
+pub(crate) struct Smtp {
     host: String,
     port: u16,
     how: MailTls,
@@ -36,24 +40,23 @@ pub(super) struct Smtp {
     idle: Mutex<VecDeque<(AsyncSmtpConnection, Instant)>>,
 }
 
-/// Why a mail was not taken.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Fault {
-    /// The server will never take it for this recipient.
-    #[error("{said}")]
-    Refused {
-        /// Of its reply; absent where it was not even asked.
-        code: Option<u16>,
-        said: String,
-    },
-    /// It may take it later, or once somebody has put its or our settings right.
-    #[error("{said}")]
-    Passing { code: Option<u16>, said: String },
-}
-
 impl std::fmt::Debug for Smtp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Smtp({}:{})", self.host, self.port)
+    }
+}
+
+#[async_trait]
+impl Post for Smtp {
+    async fn send(&self, from: &Address, to: &Address, mail: &[u8]) -> Result<u16, Fault> {
+        self.in_time(async {
+            let mut connection = self.connection().await?;
+            hand_over(&mut connection, from, to, mail).await?;
+            // Only one that is known to be between two mails is used again.
+            self.keep(connection);
+            Ok(TAKEN)
+        })
+        .await
     }
 }
 
@@ -96,19 +99,6 @@ impl Smtp {
             room: Semaphore::new(CONNECTIONS),
             idle: Mutex::default(),
         })
-    }
-
-    /// Hands a mail over. When this returns, the server has it and answers for it; a mail whose server went silent may be sent
-    /// although this says that it was not.
-    pub(super) async fn send(&self, from: &Address, to: &Address, mail: &[u8]) -> Result<(), Fault> {
-        self.in_time(async {
-            let mut connection = self.connection().await?;
-            hand_over(&mut connection, from, to, mail).await?;
-            // Only one that is known to be between two mails is used again.
-            self.keep(connection);
-            Ok(())
-        })
-        .await
     }
 
     /// Does all that comes before a mail, and sends none. Says what it found.

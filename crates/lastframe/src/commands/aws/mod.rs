@@ -1,0 +1,194 @@
+//! `lastframe aws`: the whole system on AWS, as one stack.
+
+mod deploy;
+mod destroy;
+mod logs;
+mod status;
+mod table;
+mod user;
+
+use clap::{Args, Subcommand, ValueEnum};
+use lastframe_stack::deploy::{Ended, Event};
+use lastframe_stack::{Error, Stack, TEMPLATE};
+
+use super::follow::{self, Interrupts};
+use super::{note, say};
+use crate::client::Failed;
+use crate::exit::Exit;
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  make lambda                                            build the functions' code, once
+  lastframe aws deploy -p RemotionFunction=remotion-render-4-0-527-mem2048mb-disk10240mb-120sec
+  lastframe aws user add ana@example.com --token         and the request that renders
+  lastframe aws status
+  lastframe aws logs --follow
+  lastframe aws destroy --keep-data
+
+Credentials are those that Amazon's own tools find: AWS_PROFILE, AWS_ACCESS_KEY_ID, a role. docs/aws.md
+goes from an empty account to a video.";
+
+#[derive(Debug, Subcommand)]
+pub(in crate::commands) enum Aws {
+    /// Print the template, for CloudFormation or for reading
+    Synth,
+    /// Say what a deployment would change
+    Diff(deploy::Diff),
+    /// Make the stack, or bring it up to date
+    #[command(after_help = deploy::EXAMPLES)]
+    Deploy(deploy::Deploy),
+    /// Say how the stack is: functions, queues, dead letters, quotas
+    Status(status::Status),
+    /// Print what the functions say
+    #[command(after_help = logs::EXAMPLES)]
+    Logs(logs::Logs),
+    /// Take the stack away
+    #[command(after_help = destroy::EXAMPLES)]
+    Destroy(destroy::Destroy),
+    /// Add people to the stack's user pool
+    #[command(subcommand, after_help = user::EXAMPLES)]
+    User(user::User),
+}
+
+/// Which stack, and the right to touch it.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Which stack")]
+struct Which {
+    /// The stack's name
+    #[arg(long, env = "LASTFRAME_STACK", default_value = "lastframe", value_name = "NAME")]
+    stack: String,
+    /// The region [default: AWS_REGION, or the profile's]
+    #[arg(long, value_name = "REGION")]
+    region: Option<String>,
+    /// The profile of Amazon's tools [default: AWS_PROFILE]
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+}
+
+impl Which {
+    async fn stack(&self) -> Result<Stack, Failed> {
+        let sdk = lastframe_aws::sdk(self.profile.as_deref(), self.region.as_deref()).await;
+        Ok(Stack::new(&sdk, &self.stack).map_err(failed)?)
+    }
+}
+
+/// When a person must agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Approval {
+    /// To rights that somebody gets
+    Broadening,
+    /// To any change of rights
+    AnyChange,
+    /// To nothing
+    Never,
+}
+
+impl Aws {
+    pub(in crate::commands) async fn run(self) -> Result<Exit, Failed> {
+        match self {
+            Self::Synth => {
+                say(TEMPLATE.trim_end());
+                Ok(Exit::Done)
+            }
+            Self::Diff(diff) => diff.run().await,
+            Self::Deploy(deploy) => deploy.run().await,
+            Self::Status(status) => status.run().await,
+            Self::Logs(logs) => logs.run().await,
+            Self::Destroy(destroy) => destroy.run().await,
+            Self::User(user) => user.run().await,
+        }
+    }
+}
+
+/// What went wrong, with the exit code for it.
+fn failed(error: Error) -> Failed {
+    let exit = match &error {
+        Error::Usage(_) | Error::Missing { .. } | Error::File { .. } | Error::Change(_) => Exit::Usage,
+        Error::Refused { .. } => Exit::Refused,
+        Error::Unreachable { .. } => Exit::Unreachable,
+        _ => Exit::Internal,
+    };
+    Failed { exit, error: error.into() }
+}
+
+/// What a person answers.
+enum Answer {
+    Line(String),
+    Interrupted,
+}
+
+impl Answer {
+    fn is_yes(&self) -> bool {
+        matches!(self, Self::Line(line) if follow::is_yes(line))
+    }
+}
+
+/// Asks a person, who must be there.
+async fn ask(question: &str, interrupts: &mut Interrupts) -> Answer {
+    follow::ask(question);
+    tokio::select! {
+        line = follow::read_line() => line.map_or(Answer::Interrupted, Answer::Line),
+        () = interrupts.next() => Answer::Interrupted,
+    }
+}
+
+/// Tells of what CloudFormation does, line by line.
+#[derive(Default)]
+struct Teller {
+    done: usize,
+    /// How many resources there are to deal with; 0 when that is not known.
+    of: usize,
+}
+
+impl Teller {
+    fn tell(&mut self, event: &Event) {
+        if event.status.ends_with("_COMPLETE") && !event.is_of_stack() {
+            self.done += 1;
+        }
+        let Event { resource, kind, status, reason } = event;
+        let count = match self.of {
+            0 => format!("{:>3}", self.done),
+            of => format!("{:>3}/{of}", self.done.min(of)),
+        };
+        let reason = reason.as_ref().map(|reason| format!("\n        {reason}")).unwrap_or_default();
+        note(format!("{count}  {status:<28} {kind:<36} {resource}{reason}"));
+    }
+}
+
+/// What failed by itself, in words.
+fn causes(ended: &Ended) -> String {
+    let line = |event: &Event| {
+        let reason = event.reason.as_deref().unwrap_or("CloudFormation does not say why");
+        let hint = hint(reason).map(|hint| format!("\n    {hint}")).unwrap_or_default();
+        format!("\n  {} ({}): {reason}{hint}", event.resource, event.kind)
+    };
+    match ended.causes.as_slice() {
+        [] => "\n  CloudFormation does not say what failed; its console may".into(),
+        causes => causes.iter().map(line).collect(),
+    }
+}
+
+/// What helps, where that is known.
+fn hint(reason: &str) -> Option<&'static str> {
+    const HINTS: &[(&str, &str)] = &[
+        (
+            "remotion-lambda-role",
+            "an account has this role once: -p RemotionRole=existing uses the one that is there",
+        ),
+        (
+            "is not authorized to perform",
+            "the credentials lack this right; docs/aws.md has a policy for deploying",
+        ),
+        ("AccessDenied", "the credentials lack this right; docs/aws.md has a policy for deploying"),
+        (
+            "already exists",
+            "something of this name is there and belongs to no stack: --stack names the stack otherwise",
+        ),
+        ("S3 Error Code: NoSuchKey", "the code is gone from its bucket: deploy again"),
+        (
+            "concurrency",
+            "a new account may run few functions at once: ask for more under Service Quotas, Lambda",
+        ),
+    ];
+    HINTS.iter().find(|(part, _)| reason.contains(part)).map(|(_, hint)| *hint)
+}
