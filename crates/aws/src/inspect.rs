@@ -1,4 +1,8 @@
-//! Whether all that rendering on Lambda needs is there.
+//! Whether all that rendering on Lambda needs is there, and a queue on AWS.
+
+mod queue;
+
+pub use self::queue::inspect_queue;
 
 use remotion_lambda::{Error, GetSitesOptions, LogLevel};
 
@@ -7,10 +11,10 @@ use crate::{Accounts, Function};
 /// What AWS guarantees an account at least, and what many get by default: enough for one render at a time.
 const FEW: i32 = 100;
 
-/// What was found of one function.
+/// What was found of one function, or of one queue.
 #[derive(Clone, Debug)]
 pub struct Sight {
-    /// The function and its region.
+    /// Its name and region.
     pub what: String,
     /// What is well with it.
     pub well: Vec<String>,

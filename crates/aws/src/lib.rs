@@ -4,16 +4,16 @@
 //! lies; [`inspect`] looks whether all that is needed for it is there.
 
 mod account;
-pub mod queue;
 pub mod inspect;
 pub mod outputs;
+pub mod queue;
 pub mod render;
 mod sdk;
 
 pub use aws_config::SdkConfig;
 
 pub use self::account::Accounts;
-pub use self::sdk::sdk;
+pub use self::sdk::{credentials, sdk};
 
 /// A function of Remotion Lambda that renders go to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,4 +46,16 @@ fn fault(error: &remotion_lambda::Error) -> std::io::Error {
         _ => Other,
     };
     std::io::Error::new(kind, error.to_string())
+}
+
+/// An error of the SDK with its causes, on one line: its own text tells little.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }

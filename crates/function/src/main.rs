@@ -1,3 +1,5 @@
-//! What runs on AWS Lambda.
+//! The program `bootstrap`: what Lambda starts.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    lastframe_function::main()
+}

@@ -8,24 +8,22 @@ use anyhow::Context as _;
 use lastframe_core::outbox::Outbox;
 use lastframe_core::{Clock, Observer, ports};
 use lastframe_store::Store;
-use lastframe_worker::local::{self, LocalRenderer, Renderers};
-use lastframe_worker::logs::Logs;
-use lastframe_worker::{Shutdown, Worker};
+use lastframe_worker::Shutdown;
+use lastframe_worker::local::LocalRenderer;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::Audit;
-use crate::client;
 use crate::config::Config;
 use crate::data::DataFolder;
 use crate::encryption::{Encryption, SealingKeys};
 use crate::http::{self, Api};
 use crate::identity::Identity;
-use crate::lambda;
 use crate::links::Links;
 use crate::listener;
 use crate::live::Live;
+use crate::machine::{self, Machine};
 use crate::metrics::Metrics;
 use crate::notify::email::{Mailer, Sender};
 use crate::notify::{Courier, Couriers, Notifier, Stop, WebhookCourier};
@@ -39,10 +37,10 @@ use crate::tls::Tls;
 
 /// How often the queue is asked what time has brought about.
 const SWEEP: Duration = Duration::from_millis(200);
+/// How often a render tells how far it is, at least.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How often warm browsers are looked at.
 const STOP_IDLE: Duration = Duration::from_secs(30);
-/// How long fetching a file of a site at a URL may take.
-const FETCH: Duration = Duration::from_secs(30);
 /// How long connections may go on once everything else has stopped.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
@@ -88,31 +86,19 @@ impl App {
         };
         let store = Arc::new(Store::open(folder.path(), Arc::clone(&clock), options).await?);
         let encryption = Arc::new(Encryption::new(Arc::clone(&store), config.encryption.clone()));
-        let outputs = Arc::new(Places::open(folder.join("outputs"), &config.storage)?);
-        match outputs.probe().await {
-            Err(unfit) if unfit.may_pass() => tracing::warn!("{unfit}; what is rendered will wait for it"),
-            probed => probed?,
-        }
-        let logs = Logs::new(folder.join("logs"), Arc::clone(&clock));
-        let renderers = Arc::new(config.renderers(folder.path()));
-        let sites_http = client::http()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(FETCH)
-            .build()
-            .context("cannot set up HTTP")?;
-        let options = renderer_options(&config, &folder, Arc::clone(&renderers), sites_http.clone())?;
-        let renderer = LocalRenderer::new(options, logs.clone());
-        let renderer = Arc::new(renderer.context("cannot make ready to render")?);
-        let on_lambda = lambda::renderer(&config, folder.join("sites"), logs.clone(), Arc::clone(&clock))
-            .context("cannot make ready to render on Remotion Lambda")?;
-        let at_once = config.concurrency + on_lambda.as_ref().map_or(0, |_| config.lambda.concurrency);
+        let machine = Machine::open(&config, &folder, &clock).await?;
+        let (outputs, logs) = (Arc::clone(&machine.outputs), machine.logs.clone());
+        let renderer = Arc::clone(&machine.local);
         let sites = Sites {
             folder: folder.join("sites"),
             incoming: folder.join("incoming"),
             directory: Arc::clone(&store) as Arc<dyn ports::Directory>,
-            look: Arc::new(LocalLook { renderer: Arc::clone(&renderer), renderers }),
+            look: Arc::new(LocalLook {
+                renderer: Arc::clone(&renderer),
+                renderers: Arc::clone(&machine.renderers),
+            }),
             shelf: None,
-            http: sites_http,
+            http: machine.http.clone(),
             max_size: config.max_bundle,
             origins: config.origins.clone().into(),
             changing: Arc::default(),
@@ -194,29 +180,14 @@ impl App {
         };
         let serving = listener::serve(listener, http::router(api), config.http.clone(), tls, close.clone());
         let server = tokio::spawn(serving);
-        let worker = Arc::new(Worker {
-            queue: Arc::clone(&queue),
-            directory: Arc::clone(&store) as Arc<dyn ports::Directory>,
-            renderer: Arc::new(AllRenderers::new(
-                &config,
-                Arc::clone(&renderer) as Arc<dyn ports::Renderer>,
-                on_lambda,
-            )),
-            outputs: Arc::clone(&outputs) as Arc<dyn ports::Outputs>,
-            observer: metrics,
-            options: lastframe_worker::Options {
-                name: format!(
-                    "{}-{}",
-                    rustix::system::uname().nodename().to_string_lossy(),
-                    std::process::id()
-                ),
-                concurrency: at_once,
-                timeout: config.timeout,
-                heartbeat: (config.lease / 6).min(Duration::from_secs(1)),
-                patience: config.storage.patience,
-                grace: config.grace,
-            },
-        });
+        let on_lambda = machine.on_lambda.clone();
+        let all = AllRenderers::new(&config, Arc::clone(&renderer) as Arc<dyn ports::Renderer>, on_lambda);
+        let at_once =
+            config.concurrency + machine.on_lambda.as_ref().map_or(0, |_| config.lambda.concurrency);
+        let options = Machine::options(&config, machine::name(), at_once, HEARTBEAT);
+        let directory = Arc::clone(&store) as Arc<dyn ports::Directory>;
+        let worker = machine.worker(Arc::clone(&queue), directory, Arc::new(all), metrics, options);
+        let worker = Arc::new(worker);
         let worker = tokio::spawn(worker.run(shutdown.clone()));
         let notifier = tokio::spawn(notifier.run(notifying.clone()));
         let swept = Arc::clone(&outputs);
@@ -279,34 +250,6 @@ impl App {
         self.audit.flush().await;
         Ok(())
     }
-}
-
-fn renderer_options(
-    config: &Config,
-    folder: &DataFolder,
-    renderers: Arc<Renderers>,
-    http: reqwest::Client,
-) -> anyhow::Result<local::Options> {
-    let program = std::env::current_exe().context("cannot find this program's own file")?;
-    Ok(local::Options {
-        sites: folder.join("sites"),
-        renderers,
-        http,
-        work: folder.join("work"),
-        supervisor: vec![program.into(), crate::commands::SUPERVISE.into()],
-        node: config.node.clone(),
-        browser: config.browser.clone(),
-        timezone: config.timezone.clone(),
-        locale: config.locale.clone(),
-        concurrency: config.concurrency,
-        cores: config.cores,
-        recycle: local::Recycle::default(),
-        sandbox: config.sandbox,
-        allow_hosts: config.allow_hosts.clone(),
-        first_user: config.first_user,
-        max_memory: config.max_memory,
-        max_file: config.max_file,
-    })
 }
 
 /// Removes what earlier processes left among the outputs, unless told to stop; a million of them take their time.

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
+use axum::body::Bytes;
 use reqwest::header::HeaderName;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
@@ -11,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use crate::digest::{self, REPR_DIGEST, STORED_SHA256};
 use crate::encryption;
 use crate::exit::Exit;
-use crate::http::Problem;
+use crate::http::{NO_STREAMS, Problem};
 
 /// Why a command ends, with the exit code for it.
 #[derive(Debug)]
@@ -79,6 +80,15 @@ impl Client {
 
     /// Sends, and turns whatever is not a success into words and an exit code.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, Failed> {
+        let answer = self.ask(request).await?;
+        answer.map_err(|(status, body)| Failed::new(Exit::Refused, refusal(status, &body)))
+    }
+
+    /// Sends. Within, what is not a success.
+    async fn ask(
+        &self,
+        request: RequestBuilder,
+    ) -> Result<Result<Response, (StatusCode, Bytes)>, Failed> {
         let response = request.send().await.map_err(|error| {
             let exit = if error.is_connect() { Exit::Unreachable } else { Exit::Internal };
             let context = format!(
@@ -88,11 +98,10 @@ impl Client {
             Failed { exit, error: anyhow::Error::new(error).context(context) }
         })?;
         if response.status().is_success() {
-            return Ok(response);
+            return Ok(Ok(response));
         }
         let status = response.status();
-        let body = response.bytes().await.unwrap_or_default();
-        Err(Failed::new(Exit::Refused, refusal(status, &body)))
+        Ok(Err((status, response.bytes().await.unwrap_or_default())))
     }
 
     pub(crate) async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Failed> {
@@ -112,13 +121,18 @@ impl Client {
         self.json(self.request(Method::POST, path)).await
     }
 
-    /// Listens to server-sent events, from after the one with the id `last` on if the server still knows it.
-    pub(crate) async fn events(&self, path: &str, last: Option<&str>) -> Result<Events, Failed> {
+    /// Listens to server-sent events, from after the one with the id `last` on if the server still knows it; none where there
+    /// are no events, and one has to look.
+    pub(crate) async fn events(&self, path: &str, last: Option<&str>) -> Result<Option<Events>, Failed> {
         let mut request = self.request(Method::GET, path);
         if let Some(last) = last {
             request = request.header("last-event-id", last);
         }
-        Ok(Events { response: self.send(request).await?, text: Vec::new() })
+        match self.ask(request).await? {
+            Ok(response) => Ok(Some(Events { response, text: Vec::new() })),
+            Err((_, body)) if is_without_streams(&body) => Ok(None),
+            Err((status, body)) => Err(Failed::new(Exit::Refused, refusal(status, &body))),
+        }
     }
 
     /// Writes the answer into a file, which appears only when it is whole and has the digest that the server names.
@@ -206,6 +220,10 @@ fn cut_event(text: &mut Vec<u8>) -> Option<SentEvent> {
         }
     }
     Some(event)
+}
+
+fn is_without_streams(body: &[u8]) -> bool {
+    serde_json::from_slice::<Problem>(body).is_ok_and(|problem| problem.code == NO_STREAMS)
 }
 
 fn refusal(status: StatusCode, body: &[u8]) -> String {

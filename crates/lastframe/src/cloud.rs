@@ -145,6 +145,7 @@ impl Settings {
         config.storage.endpoint.clone_from(&self.endpoint);
         // An answer of a function is small, and a URL of the bucket is not.
         config.storage.redirect = true;
+        config.storage.posters_beside = true;
         config.storage.min_free = 0;
         if let Some(sites) = self.sites()? {
             config.origins.push(sites.origin().ascii_serialization());

@@ -42,7 +42,7 @@ pub(crate) use self::machine::on_path;
 use self::machine::{fitting, memory_for_each};
 use self::notices::WebhookSection;
 pub use self::notices::Webhooks;
-pub use self::storage::{LinkLives, Place, Storage};
+pub use self::storage::{AccessKey, AccessKeys, LinkLives, Place, Storage};
 use self::storage::{LinksSection, StorageSection};
 use crate::encryption;
 

@@ -14,6 +14,8 @@ mod data;
 mod digest;
 pub mod encryption;
 mod exit;
+#[cfg(feature = "aws")]
+mod fleet;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod http;
@@ -26,6 +28,7 @@ mod lambda;
 mod links;
 mod listener;
 mod live;
+mod machine;
 mod metrics;
 mod notify;
 mod outputs;

@@ -15,6 +15,8 @@ use crate::lambda;
 pub(crate) struct Renderers {
     local: Room,
     lambda: Option<Room>,
+    /// Makes everything, whatever the renders say.
+    always: Option<RendererName>,
 }
 
 #[derive(Clone, Debug)]
@@ -29,16 +31,24 @@ impl Renderers {
         Self {
             local: room(local, config.concurrency),
             lambda: lambda.map(|lambda| room(lambda, config.lambda.concurrency)),
+            always: None,
         }
+    }
+
+    /// The same, of which this one makes everything that has not begun elsewhere.
+    pub(crate) fn always(self, renderer: RendererName) -> Self {
+        Self { always: Some(renderer), ..self }
     }
 }
 
 #[async_trait]
 impl Renderer for Renderers {
     async fn start(&self, job: Job, checkpoint: Option<Checkpoint>) -> Box<dyn Run> {
-        // What has begun on Lambda is followed there, whatever the configuration says by now.
-        let began = checkpoint.as_ref().is_some_and(lambda::is_on_lambda);
-        let is_for_lambda = began || job.request.renderer() == Some(RendererName::Lambda);
+        // What has begun on Lambda is followed there, whatever the configuration says by now; but whoever makes everything
+        // here and knows no functions begins anew.
+        let began = checkpoint.as_ref().is_some_and(lambda::is_on_lambda)
+            && (self.lambda.is_some() || self.always != Some(RendererName::Local));
+        let is_for_lambda = began || self.always.or(job.request.renderer()) == Some(RendererName::Lambda);
         let room = match &self.lambda {
             _ if !is_for_lambda => &self.local,
             Some(lambda) => lambda,
@@ -125,7 +135,9 @@ pub(crate) fn check(
     if config.renderer_alone && renderer != config.renderer {
         let detail = match config.renderer {
             RendererName::Lambda => "this queue renders on Remotion Lambda alone: leave it out",
-            RendererName::Local => "this queue has no function of Remotion Lambda, its own machines render: leave it out",
+            RendererName::Local => {
+                "this queue has no function of Remotion Lambda, its own machines render: leave it out"
+            }
         };
         return vec![FieldError::new("/queue/renderer", detail)];
     }

@@ -48,6 +48,26 @@ impl Logs {
         self.folder.join(render.to_string())
     }
 
+    /// Removes the logs of renders of which no attempt has said anything since `time`, for who knows of no other reason to
+    /// forget them. Returns how many renders they were of.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn forget_before(&self, time: jiff::Timestamp) -> io::Result<usize> {
+        let mut forgotten = 0;
+        for render in std::fs::read_dir(&self.folder)? {
+            let folder = render?.path();
+            let said = |file: io::Result<std::fs::DirEntry>| file?.metadata()?.modified();
+            let last = std::fs::read_dir(&folder)?.map(said).collect::<io::Result<Vec<_>>>()?.into_iter().max();
+            let last = last.map(jiff::Timestamp::try_from).transpose().map_err(io::Error::other)?;
+            if last.is_none_or(|last| last < time) {
+                std::fs::remove_dir_all(folder)?;
+                forgotten += 1;
+            }
+        }
+        Ok(forgotten)
+    }
+
     /// Wall time.
     #[must_use]
     pub fn now(&self) -> jiff::Timestamp {
@@ -112,5 +132,25 @@ impl AttemptLog {
                 self.written = LIMIT;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+    use lastframe_core::SystemClock;
+
+    use super::*;
+
+    #[test]
+    fn logs_are_forgotten_when_nothing_was_said_for_long() {
+        let folder = tempfile::tempdir().unwrap();
+        let logs = Logs::new(folder.path(), Arc::new(SystemClock::new()));
+        let render: RenderId = "0192f0c1-2b3c-7d4e-8f5a-6b7c8d9e0f1a".parse().unwrap();
+        logs.create(render, 1).unwrap().line("worker", "hello");
+        assert_eq!(logs.forget_before(logs.now() - SignedDuration::from_hours(1)).unwrap(), 0);
+        assert!(logs.path(render, 1).exists());
+        assert_eq!(logs.forget_before(logs.now() + SignedDuration::from_hours(1)).unwrap(), 1);
+        assert!(!logs.folder(render).exists());
     }
 }

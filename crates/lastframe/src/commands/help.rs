@@ -21,7 +21,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Who may do what", &["user", "token", "whoami", "audit"]),
     ("The data folder", &["check", "backup", "restore", "key"]),
     #[cfg(feature = "aws")]
-    ("On AWS", &["aws"]),
+    ("On AWS", &["aws", "work"]),
 ];
 const OTHERS: &str = "This program";
 

@@ -15,11 +15,14 @@ mod render;
 mod renderer;
 mod renders;
 mod serve;
+mod signals;
 mod site;
 mod token;
 mod user;
 mod watch;
 mod within;
+#[cfg(feature = "aws")]
+mod work;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -63,6 +66,10 @@ Commands on the server's machine find it, and its token, by the data folder; els
 enum Command {
     /// Run the server: API, queue and workers in one process
     Serve(serve::Serve),
+    /// Take renders from a queue on AWS and make them on this machine
+    #[cfg(feature = "aws")]
+    #[command(after_help = work::EXAMPLES)]
+    Work(Box<work::Work>),
     /// Add, list, roll back and remove sites: bundled Remotion projects
     #[command(subcommand, after_help = site::EXAMPLES)]
     Site(site::Site),
@@ -257,6 +264,8 @@ pub fn main() -> ExitCode {
     }
     match &cli.command {
         Command::Serve(serve) => telemetry::start(serve.log_format, "info"),
+        #[cfg(feature = "aws")]
+        Command::Work(work) => telemetry::start(work.log_format, "info"),
         // What goes well, a command says itself.
         _ => telemetry::start(LogFormat::Text, "warn"),
     }
@@ -267,6 +276,8 @@ pub fn main() -> ExitCode {
     let done = runtime.block_on(async {
         match cli.command {
             Command::Serve(serve) => serve.run().await,
+            #[cfg(feature = "aws")]
+            Command::Work(work) => work.run().await,
             Command::Site(site) => site.run().await,
             Command::Render(render) => render.run().await,
             Command::Still(still) => still.run().await,

@@ -1,16 +1,15 @@
 //! `lastframe serve`.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use clap::Args;
 use lastframe_core::SystemClock;
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 use super::say;
+use super::signals::Signals;
 use crate::app::App;
 use crate::client::Failed;
 use crate::config::{Config, Flags};
@@ -43,9 +42,7 @@ impl Serve {
         let config = Config::load(self.flags).map_err(|error| Failed { exit: Exit::Usage, error })?;
         let (concurrency, browser) = (config.concurrency, config.browser.clone());
         let (site, composition) = (config.enqueue_site.clone(), config.enqueue_composition.clone());
-        // Listened for before anything is started, so that no signal finds us half-way.
-        let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+        let signals = Signals::listen()?;
         let app = App::start(config, Arc::new(SystemClock::new())).await.map_err(Failed::about_keys)?;
         let token = app.data.join(ADMIN_TOKEN);
         say(format!(
@@ -65,26 +62,20 @@ Post a render:
             app.url,
             app.data.display(),
             token.display(),
-            browser.map_or_else(|| "none found: apt-get install chromium-headless-shell, or --browser FILE".into(), |browser| browser.display().to_string()),
+            shown(browser.as_deref()),
             if concurrency == 1 { "" } else { "s" },
             token.display(),
             app.url,
         ));
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("stopping; a second signal stops at once");
-        let now = CancellationToken::new();
-        let hurry = now.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            hurry.cancel();
-        });
-        app.stop(now).await?;
+        app.stop(signals.first().await).await?;
         Ok(Exit::Done)
     }
+}
+
+/// The browser, or what would bring one.
+pub(super) fn shown(browser: Option<&Path>) -> String {
+    browser.map_or_else(
+        || "none found: apt-get install chromium-headless-shell, or --browser FILE".into(),
+        |browser| browser.display().to_string(),
+    )
 }

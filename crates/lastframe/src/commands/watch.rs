@@ -22,6 +22,8 @@ Examples:
 
 Its exit code is 1 when one of them failed or was cancelled. Ctrl-C leaves; the renders go on.";
 
+/// How often is looked where there is no stream.
+const LOOK: Duration = Duration::from_secs(2);
 /// How long to wait when the stream has broken off.
 const AGAIN: Duration = Duration::from_secs(1);
 /// How long a stream may say nothing: three times as long as a server does.
@@ -61,7 +63,8 @@ impl Watch {
         let mut until = Instant::now() + PATIENCE;
         loop {
             match client.events("/v1/events", place.as_deref()).await {
-                Ok(mut events) => {
+                Ok(None) => return watched.poll(client).await,
+                Ok(Some(mut events)) => {
                     until = Instant::now() + PATIENCE;
                     // A stream that says nothing for so long is a connection that nobody has closed.
                     while let Ok(Some(event)) = timeout(SILENCE, events.next()).await {
@@ -115,6 +118,17 @@ impl Watched {
             note("nothing is queued or being rendered");
         }
         Ok(())
+    }
+
+    /// Looks again and again until all have ended.
+    async fn poll(mut self, client: &Client) -> Result<Exit, Failed> {
+        loop {
+            self.look(client).await?;
+            if self.open.is_empty() {
+                return Ok(self.exit);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Shows how a render is, if it is one of them.

@@ -1,12 +1,19 @@
 //! Where outputs go, and how they are fetched.
 
+use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use serde::Deserialize;
 
 use super::optional_duration;
+
+/// What keys of outputs begin with in the bucket of a stack.
+const OF_STACK: &str = "outputs";
 
 /// `[storage]` in the file.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -69,6 +76,30 @@ pub struct Storage {
     pub patience: Duration,
     /// Bytes of the data folder's disk that must be free for a render to be accepted.
     pub min_free: u64,
+    /// Whether posters of what goes to a bucket go there, too, for other machines to find.
+    pub posters_beside: bool,
+    /// Has the keys, where they are neither in the file nor in the environment.
+    pub keys: Option<Arc<dyn AccessKeys>>,
+}
+
+/// Finds what requests to a storage are signed with.
+#[async_trait]
+pub trait AccessKeys: fmt::Debug + Send + Sync {
+    /// The key that is good now.
+    ///
+    /// # Errors
+    /// When there is none.
+    async fn find(&self) -> io::Result<AccessKey>;
+}
+
+/// A key, with its secret.
+pub struct AccessKey {
+    /// Its name.
+    pub id: String,
+    /// What belongs to it.
+    pub secret: String,
+    /// What belongs to one that is good for a while.
+    pub session: Option<String>,
 }
 
 /// How long links to outputs are good.
@@ -81,6 +112,26 @@ pub struct LinkLives {
 }
 
 impl Storage {
+    /// The same, where outputs go to the bucket of a stack on AWS, which everybody who renders for it shares.
+    #[must_use]
+    pub fn of_stack(self, bucket: &str, region: Option<String>, keys: Arc<dyn AccessKeys>) -> Self {
+        // The SDK's own variables; what puts files into buckets does not know them all.
+        let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]
+            .into_iter()
+            .find_map(|name| std::env::var(name).ok().filter(|url| !url.is_empty()));
+        Self {
+            place: Some(Place { bucket: bucket.into(), prefix: OF_STACK.into() }),
+            endpoint,
+            region,
+            access_key_id: None,
+            secret_access_key_file: None,
+            redirect: true,
+            posters_beside: true,
+            keys: Some(keys),
+            ..self
+        }
+    }
+
     /// Where whoever asks for an output may be sent, as origins; nowhere unless it redirects.
     pub(crate) fn origins(&self) -> Vec<String> {
         if !self.redirect {
@@ -121,6 +172,8 @@ impl StorageSection {
             redirect: self.download == Download::Redirect,
             patience: self.patience.unwrap_or(Duration::from_secs(15 * 60)),
             min_free: min_free.map_err(|why| anyhow::anyhow!("storage.min_free: {why}"))?,
+            posters_beside: false,
+            keys: None,
         })
     }
 }
@@ -162,8 +215,8 @@ impl FromStr for Place {
     }
 }
 
-impl std::fmt::Display for Place {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let slash = if self.prefix.is_empty() { "" } else { "/" };
         write!(f, "s3://{}{slash}{}", self.bucket, self.prefix)
     }

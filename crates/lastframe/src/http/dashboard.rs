@@ -12,6 +12,7 @@ use axum::routing::get;
 use sha2::{Digest as _, Sha256};
 
 use super::{Api, ApiError, Path};
+use crate::config::{Config, LambdaFunction};
 
 const JS: &str = "text/javascript; charset=utf-8";
 const INDEX: &str = include_str!("../../dashboard/index.html");
@@ -56,7 +57,7 @@ pub(super) fn router(api: &Api) -> Router<Api> {
     let version: Arc<str> = hex(&hash.finalize()[..8]).into();
     let index = Bytes::from(INDEX.replace(FOLDER, &format!("assets/{version}")));
     let tag = format!("\"{}\"", hex(&Sha256::digest(&index)[..8]));
-    let page = Page { index, tag, policy: policy(&api.config.storage.origins()) };
+    let page = Page { index, tag, policy: policy(&origins(&api.config)) };
     let page = Arc::new(page);
     Router::new().route("/", get(async move |headers: HeaderMap| page.answer(&headers))).route(
         "/assets/{version}/{file}",
@@ -102,6 +103,15 @@ impl Page {
         }
         (answer, self.index.clone()).into_response()
     }
+}
+
+/// Where whoever asks for an output may be sent.
+fn origins(config: &Config) -> Vec<String> {
+    let of_lambda = |function: &LambdaFunction| {
+        let bucket = function.bucket.as_deref().unwrap_or("*");
+        format!("https://{bucket}.s3.{}.amazonaws.com", function.region)
+    };
+    config.storage.origins().into_iter().chain(config.lambda.functions.iter().map(of_lambda)).collect()
 }
 
 /// What the page may do: ask this server, and show what it or its storage has.

@@ -64,7 +64,7 @@ pub(crate) use self::audit::AuditPage;
 pub(crate) use self::control::{GroupView, QueueView, RedriveRequest, Redriven};
 pub(crate) use self::deliveries::{DeliveryPage, DeliveryView};
 pub(crate) use self::encryption::{EncryptionView, KeyView};
-pub(crate) use self::error::{ApiError, Problem};
+pub(crate) use self::error::{ApiError, NO_STREAMS, Problem};
 pub(crate) use self::links::LinkView;
 pub(crate) use self::notices::{CreatedSecret, NoticesView, SecretView};
 pub(crate) use self::range::{Part, part};

@@ -16,6 +16,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::body::Bytes;
 use lastframe_core::Output;
+#[cfg(feature = "aws")]
+use lastframe_core::RenderId;
 use lastframe_core::ports::{OutputBytes, Outputs, Queue};
 
 use self::local::Folder;
@@ -36,12 +38,21 @@ fn poster_of(key: &str) -> io::Result<String> {
     Ok(format!("{render}/{attempt}{POSTER}"))
 }
 
+/// Where the poster of an output in a bucket lies when other machines are to find it: beside the output.
+fn beside(key: &str) -> io::Result<String> {
+    let folder = key.rfind('/').map_or("", |end| &key[..end]);
+    let poster = poster_of(key)?;
+    Ok(format!("{folder}/{}", poster.rsplit('/').next().unwrap_or_default()))
+}
+
 /// All places where outputs may lie. New ones go to the one that is configured; the others are read from and deleted in.
 #[derive(Debug)]
 pub(crate) struct Places {
     folder: Folder,
     buckets: Buckets,
     lambda: LambdaOutputs,
+    /// Whether posters of what lies in a bucket lie there, too: then whoever reads the bucket has them.
+    posters_beside: bool,
 }
 
 impl Places {
@@ -52,6 +63,7 @@ impl Places {
             folder: Folder::new(folder),
             buckets: Buckets::open(storage)?,
             lambda: LambdaOutputs::default(),
+            posters_beside: storage.posters_beside,
         })
     }
 
@@ -62,7 +74,19 @@ impl Places {
 
     /// Removes what attempts have left that died before their output was committed. Attempts may go on meanwhile.
     pub(crate) async fn sweep(&self, queue: &dyn Queue) -> io::Result<usize> {
-        Ok(self.folder.sweep(queue).await? + self.buckets.sweep(queue).await?)
+        Ok(self.folder.sweep(queue).await? + self.buckets.sweep(queue, None).await?)
+    }
+
+    /// The same for one render, among the outputs in a bucket.
+    #[cfg(feature = "aws")]
+    pub(crate) async fn sweep_render(&self, queue: &dyn Queue, render: RenderId) -> io::Result<usize> {
+        self.buckets.sweep(queue, Some(render)).await
+    }
+
+    /// Where the poster of what lies in a bucket is, if it lies there.
+    fn poster_in_bucket(&self, key: &str) -> io::Result<Option<String>> {
+        let is_there = self.posters_beside && is_url(key) && !is_on_lambda(key);
+        if is_there { beside(key).map(Some) } else { Ok(None) }
     }
 
     /// What is wrong with an output; none when all is well. Of one in a bucket, its size and the digest that it was put
@@ -117,11 +141,17 @@ impl Outputs for Places {
     }
 
     async fn put_poster(&self, key: &str, file: &Path) -> io::Result<()> {
-        self.folder.put(&poster_of(key)?, file).await
+        match self.poster_in_bucket(key)? {
+            Some(poster) => self.buckets.put_poster(&poster, file).await,
+            None => self.folder.put(&poster_of(key)?, file).await,
+        }
     }
 
     async fn poster(&self, key: &str) -> io::Result<Option<Bytes>> {
-        self.folder.whole(&poster_of(key)?).await
+        match self.poster_in_bucket(key)? {
+            Some(poster) => self.buckets.whole(&poster).await,
+            None => self.folder.whole(&poster_of(key)?).await,
+        }
     }
 
     async fn delete(&self, key: &str) -> io::Result<()> {
@@ -130,9 +160,10 @@ impl Outputs for Places {
             _ if is_url(key) => self.buckets.delete(key).await?,
             _ => self.folder.delete(key).await?,
         }
-        match poster_of(key) {
-            Ok(poster) => self.folder.delete(&poster).await,
-            Err(_) => Ok(()),
+        match (self.poster_in_bucket(key), poster_of(key)) {
+            (Ok(Some(poster)), _) => self.buckets.delete(&poster).await,
+            (_, Ok(poster)) => self.folder.delete(&poster).await,
+            _ => Ok(()),
         }
     }
 }
@@ -164,5 +195,14 @@ mod tests {
     fn the_poster_of_an_output_in_a_bucket_is_on_this_machine() {
         assert_eq!(poster_of("s3://bucket/prefix/render/2.mp4").unwrap(), "render/2.poster.jpg");
         poster_of("2.mp4").unwrap_err();
+    }
+
+    #[test]
+    fn the_poster_of_a_fleets_output_lies_beside_it() {
+        assert_eq!(
+            beside("s3://bucket/prefix/render/2.mp4").unwrap(),
+            "s3://bucket/prefix/render/2.poster.jpg"
+        );
+        beside("2.mp4").unwrap_err();
     }
 }

@@ -5,8 +5,9 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-use lastframe_core::Output;
+use axum::body::Bytes;
 use lastframe_core::ports::{OutputBytes, Queue};
+use lastframe_core::{Output, RenderId};
 
 use crate::config::Storage;
 
@@ -53,7 +54,15 @@ impl Buckets {
         Err(unknown())
     }
 
-    pub(super) async fn sweep(&self, _: &dyn Queue) -> io::Result<usize> {
+    pub(super) async fn put_poster(&self, _: &str, _: &Path) -> io::Result<()> {
+        Err(unknown())
+    }
+
+    pub(super) async fn whole(&self, _: &str) -> io::Result<Option<Bytes>> {
+        Err(unknown())
+    }
+
+    pub(super) async fn sweep(&self, _: &dyn Queue, _: Option<RenderId>) -> io::Result<usize> {
         Ok(0)
     }
 

@@ -7,11 +7,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
+use axum::body::Bytes;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use lastframe_core::ports::{OutputBytes, Queue};
 use lastframe_core::{Output, RenderId};
-use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AwsCredential};
+use object_store::client::CredentialProvider;
 use object_store::path::Path as ObjectPath;
 use object_store::signer::{Method, SignedUrlOptions, Signer as _};
 use object_store::{
@@ -19,11 +22,12 @@ use object_store::{
     ObjectStore as _, ObjectStoreExt as _, PutMultipartOptions, PutOptions, RetryConfig,
 };
 use tokio::io::AsyncReadExt as _;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::sweep::leftovers;
-use crate::config::{Place, Storage};
+use crate::config::{AccessKey, AccessKeys, Place, Storage};
 
 /// The least that a part of an upload has, but for the last: bytes that are in memory for each part under way.
 const PART: u64 = 8 << 20;
@@ -37,6 +41,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(120);
 /// The same, where somebody waits for the server to start.
 const SILENCE_AT_START: Duration = Duration::from_secs(5);
+/// How long a key that was found is used before it is looked for again: those that end are good for longer.
+const KEY_GOOD_FOR: Duration = Duration::from_secs(4 * 60);
 /// The metadata that holds an output's digest.
 const SHA256: &str = "sha256";
 
@@ -111,6 +117,10 @@ impl Buckets {
         }
         if let (Some(id), Some(secret)) = (&self.storage.access_key_id, &self.secret) {
             builder = builder.with_access_key_id(id).with_secret_access_key(secret);
+        }
+        if let Some(keys) = &self.storage.keys {
+            builder = builder
+                .with_credentials(Arc::new(Signing { keys: Arc::clone(keys), last: Mutex::default() }));
         }
         builder.build().map_err(fault)
     }
@@ -206,12 +216,35 @@ impl Buckets {
         }
     }
 
-    /// Looks below the prefix of new outputs alone, and there at what is called like an output of a render.
-    pub(super) async fn sweep(&self, queue: &dyn Queue) -> io::Result<usize> {
+    pub(super) async fn put_poster(&self, key: &str, file: &Path) -> io::Result<()> {
+        let (bucket, path) = self.object(key)?;
+        let attributes = Attributes::from_iter([
+            (Attribute::ContentType, "image/jpeg"),
+            (Attribute::CacheControl, "private, no-cache"),
+        ]);
+        let options = PutOptions { attributes, ..PutOptions::default() };
+        let bytes = tokio::fs::read(file).await?;
+        bucket.put_opts(&path, bytes.into(), options).await.map_err(fault)?;
+        tokio::fs::remove_file(file).await
+    }
+
+    /// The bytes of something small.
+    pub(super) async fn whole(&self, key: &str) -> io::Result<Option<Bytes>> {
+        let (bucket, path) = self.object(key)?;
+        match bucket.get(&path).await {
+            Ok(found) => found.bytes().await.map(Some).map_err(fault),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(fault(error)),
+        }
+    }
+
+    /// Looks below the prefix of new outputs alone, and there at what is called like an output of a render, or of that one.
+    pub(super) async fn sweep(&self, queue: &dyn Queue, of: Option<RenderId>) -> io::Result<usize> {
         let Some(place) = &self.place else { return Ok(0) };
         let bucket = self.bucket(&place.bucket)?;
         let prefix = path_in(place, "");
-        let mut objects = bucket.list(Some(&prefix));
+        let below = of.map(|render| path_in(place, &format!("/{render}")));
+        let mut objects = bucket.list(Some(below.as_ref().unwrap_or(&prefix)));
         let mut removed = 0;
         // A listing is in order: what belongs to a render comes together.
         let mut together: Option<(RenderId, Vec<String>)> = None;
@@ -254,6 +287,33 @@ impl Buckets {
         let sha256 = found.attributes.get(&Attribute::Metadata(SHA256.into()));
         let is_other = sha256.is_some_and(|sha256| sha256.as_ref() != output.sha256);
         Ok(is_other.then(|| "is another file".into()))
+    }
+}
+
+/// Keys that somebody else finds, kept for a while.
+#[derive(Debug)]
+struct Signing {
+    keys: Arc<dyn AccessKeys>,
+    last: Mutex<Option<(Instant, Arc<AwsCredential>)>>,
+}
+
+#[async_trait]
+impl CredentialProvider for Signing {
+    type Credential = AwsCredential;
+
+    async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((found_at, key)) = last
+            && found_at.elapsed() < KEY_GOOD_FOR
+        {
+            return Ok(key);
+        }
+        let found = self.keys.find().await;
+        let AccessKey { id, secret, session } =
+            found.map_err(|error| Error::Unauthenticated { path: String::new(), source: error.into() })?;
+        let key = Arc::new(AwsCredential { key_id: id, secret_key: secret, token: session });
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), Arc::clone(&key)));
+        Ok(key)
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use lastframe_core::ports::Queue;
 use lastframe_core::{RenderId, Status};
 
-use super::poster_of;
+use super::{beside, poster_of};
 
 /// Those of a render's keys that no commit names, nor ever will. They must have been looked for before this is asked: one
 /// that was there then is either of a render that is still being rendered, or was decided about.
@@ -29,7 +29,7 @@ pub(super) async fn leftovers(queue: &dyn Queue, id: RenderId, keys: Vec<String>
 
 /// Whether it is the output, or its poster.
 fn belongs_to(key: &str, output: &str) -> bool {
-    key == output || poster_of(output).is_ok_and(|poster| poster == key)
+    key == output || [poster_of(output), beside(output)].into_iter().flatten().any(|poster| poster == key)
 }
 
 /// The lease under which an output was made.
@@ -47,6 +47,8 @@ mod tests {
             assert!(belongs_to(output, output) && belongs_to("render/2.poster.jpg", output));
             assert!(!belongs_to("render/1.poster.jpg", output) && !belongs_to("render/1.mp4", output));
         }
+        assert!(belongs_to("s3://bucket/render/2.poster.jpg", "s3://bucket/render/2.mp4"));
+        assert!(!belongs_to("s3://bucket/render/1.poster.jpg", "s3://bucket/render/2.mp4"));
         assert_eq!((lease("render/12.mp4"), lease("render/12.poster.jpg")), (Some(12), Some(12)));
     }
 }

@@ -3,6 +3,8 @@
 //! Files and directory cannot change in one step. Before a version may come to be needed by nobody, that doubt is put down
 //! on disk; whoever finds it, this process or the next, looks and removes what no site has.
 
+#[cfg(feature = "aws")]
+mod bring;
 mod bundle;
 mod look;
 mod shelf;
@@ -20,6 +22,8 @@ use lastframe_worker::local::{RendererError, remote};
 use tokio::sync::Mutex;
 use url::Url;
 
+#[cfg(feature = "aws")]
+pub(crate) use self::bring::Bringing;
 pub(crate) use self::bundle::{collect_files, content_hash};
 pub(crate) use self::look::{Bundle, LocalLook, Look};
 pub(crate) use self::shelf::Shelf;

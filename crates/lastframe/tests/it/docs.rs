@@ -83,6 +83,7 @@ fn every_code_that_the_api_answers_or_a_render_fails_with_is_explained() {
         include_str!("../../../aws/src/render/course.rs"),
         include_str!("../../../aws/src/render/client.rs"),
         include_str!("../../../store/src/lease.rs"),
+        include_str!("../../src/sites/bring.rs"),
     ];
     let failures = rooms.iter().flat_map(|room| room.split("Failure::new(").skip(1));
     let failures = failures.filter_map(|call| call.trim_start().strip_prefix('"')?.split('"').next());

@@ -30,6 +30,8 @@ mod limits;
 mod logs;
 mod malformed;
 mod metrics;
+#[cfg(feature = "aws")]
+mod network;
 mod notices;
 mod order;
 mod peer;
@@ -45,3 +47,5 @@ mod stack;
 mod storage;
 mod upgrade;
 mod webhooks;
+#[cfg(feature = "aws")]
+mod work;

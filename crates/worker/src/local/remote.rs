@@ -23,6 +23,25 @@ pub enum FetchError {
     TooLarge(String, u64),
 }
 
+impl From<FetchError> for Failure {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::Unreachable(..) => Self::new("site_unreachable", error.to_string(), true),
+            FetchError::TooLarge(url, _) => changed(&url),
+        }
+    }
+}
+
+/// What lies at the URL is another version than what was asked for.
+#[must_use]
+pub fn changed(url: &str) -> Failure {
+    let message = format!(
+        "what lies at {url} is not the version that the render was submitted with: add it again with `lastframe site add`, \
+         and submit the render again"
+    );
+    Failure::new("site_changed", message, false)
+}
+
 /// Fetches [`FILES`] from below `url`, which ends with a slash, in that order.
 ///
 /// # Errors
@@ -62,15 +81,7 @@ pub(super) async fn unchanged(http: &reqwest::Client, url: &str, folder: &Path) 
     let most = kept.iter().map(Vec::len).sum::<usize>() as u64 + 1;
     match fetch(http, url, most).await {
         Ok(found) if found[..] == kept[..] => Ok(()),
-        Err(error @ FetchError::Unreachable(..)) => {
-            Err(Failure::new("site_unreachable", error.to_string(), true))
-        }
-        Ok(_) | Err(FetchError::TooLarge(..)) => {
-            let message = format!(
-                "what lies at {url} is not the version that the render was submitted with: add it again with `lastframe site add`, \
-                 and submit the render again"
-            );
-            Err(Failure::new("site_changed", message, false))
-        }
+        Ok(_) => Err(changed(url)),
+        Err(error) => Err(error.into()),
     }
 }

@@ -101,7 +101,7 @@ impl Aws {
 }
 
 /// What went wrong, with the exit code for it.
-fn failed(error: Error) -> Failed {
+pub(super) fn failed(error: Error) -> Failed {
     let exit = match &error {
         Error::Usage(_) | Error::Missing { .. } | Error::File { .. } | Error::Change(_) => Exit::Usage,
         Error::Refused { .. } => Exit::Refused,

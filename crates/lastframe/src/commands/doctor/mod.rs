@@ -114,6 +114,8 @@ impl Doctor {
         if let Some(config) = &config {
             findings.extend(lambda::look(config).await);
         }
+        #[cfg(feature = "aws")]
+        findings.extend(lambda::look_at_queue().await);
         findings.extend(server::look(&self.server, &data, config.as_ref()).await);
         let fails = findings.iter().filter(|finding| finding.state == State::Fail).count();
         let warns = findings.iter().filter(|finding| finding.state == State::Warn).count();

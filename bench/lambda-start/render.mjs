@@ -1,0 +1,18 @@
+// The guide's render-lambda-function: starts what the message asks for, and is done.
+import { renderMediaOnLambda } from "@remotion/lambda-client";
+
+export const handler = async (event) => {
+  for (const record of event.Records) {
+    const message = JSON.parse(record.body);
+    await renderMediaOnLambda({
+      region: process.env.AWS_REGION,
+      functionName: process.env.REMOTION_FUNCTION,
+      forceBucketName: process.env.REMOTION_BUCKET,
+      serveUrl: process.env.SERVE_URL,
+      composition: "main",
+      codec: "h264",
+      inputProps: message,
+    });
+  }
+  return { batchItemFailures: [] };
+};

@@ -1,0 +1,7 @@
+//! The functions, with events as AWS sends them.
+
+mod gateway;
+mod ministack;
+mod rings;
+mod tending;
+mod world;
