@@ -121,7 +121,7 @@ impl AttemptLog {
         let written = match &mut self.place {
             Place::File(file) => file.write_all(line.as_bytes()),
             Place::Aloud(render, attempt) => {
-                tracing::info!(target: "render.log", render.id = %render, attempt, source, "{text}");
+                tracing::info!(render.id = %render, attempt, source, "{text}");
                 Ok(())
             }
         };

@@ -70,6 +70,8 @@ impl Cloud {
             "Effect": "Allow", "Principal": "*", "Action": "s3:GetObject",
             "Resource": format!("arn:aws:s3:::{REMOTION_BUCKET}/sites/*"),
         }]});
+        let blocked = format!("/{REMOTION_BUCKET}?publicAccessBlock");
+        self.s3.as_root("s3", Method::DELETE, &blocked, "").await;
         let path = format!("/{REMOTION_BUCKET}?policy");
         self.s3.as_root("s3", Method::PUT, &path, policy.to_string()).await;
     }
@@ -206,9 +208,9 @@ impl Stack {
         let outputs = status["outputs"].clone();
         let password = cloud.folder.path().join("password");
         std::fs::write(&password, PASSWORD).unwrap();
-        let added = ["aws", "user", "add", USER, "--json", "--password-file", password.to_str().unwrap()];
+        let added = ["aws", "user", "add", USER, "--token", "--json", "--password-file", password.to_str().unwrap()];
         let added: Value = serde_json::from_str(&cloud.run(&added).await).unwrap();
-        let token = added["token"].as_str().unwrap().to_owned();
+        let token = added["idToken"].as_str().unwrap().to_owned();
         let host = outputs["apiUrl"].as_str().unwrap().trim_start_matches("http://").trim_end_matches('/');
         let url = gateway(cloud.s3.url().to_owned(), host.to_owned()).await;
         Self { cloud, outputs, url, token }
