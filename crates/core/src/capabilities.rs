@@ -15,6 +15,10 @@ pub struct Capabilities {
     /// Tenants that wait are served in turn, by weight, and each can be kept to so many renders at once and so many
     /// waiting. What else is in their [`Limits`](crate::Limits) every queue that can do this keeps for who asks.
     pub fair_share: bool,
+    /// Renders that do not wait for one another start in the order accepted, also when one of them came back meanwhile.
+    /// Where it is absent, one that comes back starts behind those that were ready by then. Within a group there is no other
+    /// order than that of acceptance, whatever the queue.
+    pub in_order: bool,
     /// The longest that `runAt` may lie ahead.
     pub longest_delay: Duration,
     /// Groups, tenants and the whole can be paused.
@@ -23,6 +27,10 @@ pub struct Capabilities {
     pub batch: usize,
     /// Ends of renders are owed to whom a request names: there is an [`Outbox`](crate::outbox::Outbox).
     pub notices: bool,
+    /// It is one queue for any number of processes: a lease ends by its time, and not with the process that took it; times are
+    /// those of the wall clock, which is what machines have in common; [`changes`](crate::ports::Queue::changes) tells what
+    /// was done through this one.
+    pub shared: bool,
 }
 
 impl RenderRequest {
@@ -70,10 +78,12 @@ mod tests {
     const NOTHING: Capabilities = Capabilities {
         priorities: false,
         fair_share: false,
+        in_order: false,
         longest_delay: Duration::ZERO,
         pauses: false,
         batch: 1,
         notices: false,
+        shared: false,
     };
 
     fn refused(can: &Capabilities, priority: Option<i32>, delay: Option<SignedDuration>) -> Vec<String> {

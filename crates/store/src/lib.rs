@@ -300,10 +300,12 @@ impl Queue for Store {
         Capabilities {
             priorities: true,
             fair_share: true,
+            in_order: true,
             longest_delay: Duration::MAX,
             pauses: true,
             batch: 1_000,
             notices: true,
+            shared: false,
         }
     }
 

@@ -9,15 +9,36 @@
 //! Where to look: `schema` has the table's keys and indexes, `row` its items, `table` asks and transacts, `lane` decides whose
 //! turn it is, `ring` tells SQS.
 
+mod accounts;
+mod body;
+mod claim;
+mod control;
+mod directory;
+mod forget;
+mod lease;
+mod outbox;
+mod port;
+mod read;
+mod ring;
+mod row;
 pub mod schema;
+mod submit;
+mod sweep;
 mod table;
+mod tx;
+mod views;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_config::SdkConfig;
-use lastframe_core::ports::QueueError;
-use lastframe_core::{Clock, Lease, Limits, Observer, RetryPolicy};
+use lastframe_core::ports::{Change, QueueError};
+use lastframe_core::{Clock, Lease, LeaseToken, Limits, Observer, RenderId, RetryPolicy};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, broadcast};
+
+use self::table::{Table, from_item, storage, to_item};
 
 /// What the queue is made of, and how it behaves.
 #[derive(Clone, Debug)]
@@ -51,6 +72,20 @@ struct Shared {
     options: Options,
     clock: Arc<dyn Clock>,
     observer: Arc<dyn Observer>,
+    table: Table,
+    sqs: aws_sdk_sqs::Client,
+    s3: aws_sdk_s3::Client,
+    changes: broadcast::Sender<Change>,
+    owed: Notify,
+    /// Random, so that no token of this process is one of another's.
+    epoch: String,
+    tokens: AtomicU64,
+}
+
+/// What is kept under a name for ever.
+#[derive(Serialize, Deserialize)]
+struct SecretRow {
+    value: String,
 }
 
 impl AwsQueue {
@@ -58,29 +93,55 @@ impl AwsQueue {
     ///
     /// # Errors
     /// When there is no randomness to be had.
-    #[expect(clippy::unused_async, reason = "it may come to look whether the table is there")]
+    #[expect(
+        clippy::unused_async,
+        reason = "a queue that has to look for something when it is opened would be opened the same way"
+    )]
     pub async fn open(
-        _sdk: &SdkConfig,
+        sdk: &SdkConfig,
         options: Options,
         clock: Arc<dyn Clock>,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, QueueError> {
-        Ok(Self { shared: Arc::new(Shared { options, clock, observer }) })
+        let mut epoch = [0; 8];
+        getrandom::fill(&mut epoch).map_err(storage)?;
+        let client = aws_sdk_dynamodb::Client::new(sdk);
+        // Stand-ins for AWS have no name for each bucket.
+        let s3 =
+            aws_sdk_s3::config::Builder::from(sdk).force_path_style(sdk.endpoint_url().is_some()).build();
+        let shared = Shared {
+            table: Table { client, name: options.table.clone() },
+            sqs: aws_sdk_sqs::Client::new(sdk),
+            s3: aws_sdk_s3::Client::from_conf(s3),
+            options,
+            clock,
+            observer,
+            changes: broadcast::channel(4096).0,
+            owed: Notify::new(),
+            epoch: submit::hex(&epoch),
+            tokens: AtomicU64::new(0),
+        };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Answers a ring: leases the head of its lane, if that can be claimed. `ring` is the body of a message. When this
-    /// returns without an error the message has done its work and is to be deleted.
+    /// returns without an error the message has done its work and is to be deleted, however long the render takes.
     ///
     /// # Errors
     /// When AWS cannot answer now: the message should come again.
     pub async fn answer(&self, ring: &str, worker: &str) -> Result<Option<Lease>, QueueError> {
-        todo!("{ring} {worker}")
+        self.shared.answer(ring, worker).await
     }
 
     /// Deletes the message of a ring that was answered, so that its lane can ring again. Best effort: one that comes again
     /// claims nothing.
     pub async fn answered(&self, receipt_handle: &str) {
-        todo!("{receipt_handle}")
+        let queue = &self.shared;
+        let delete =
+            queue.sqs.delete_message().queue_url(&queue.options.queue_url).receipt_handle(receipt_handle);
+        if let Err(error) = delete.send().await.map_err(table::fault) {
+            tracing::warn!(%error, "the message of a ring could not be deleted; it comes again");
+        }
     }
 
     /// Does what a message of the timers was sent for: rings for a lane whose time has come. A delivery is for the notifier.
@@ -88,7 +149,7 @@ impl AwsQueue {
     /// # Errors
     /// When AWS cannot answer now: the message should come again.
     pub async fn wake(&self, timer: &str) -> Result<(), QueueError> {
-        todo!("{timer}")
+        self.shared.wake(timer).await
     }
 
     /// Does what time has brought about: leases that are over, lanes whose time has come, rings that were never sent, letters
@@ -97,17 +158,47 @@ impl AwsQueue {
     /// # Errors
     /// When AWS cannot answer now; nothing is lost, the next sweep tries again.
     pub async fn sweep(&self) -> Result<(), QueueError> {
-        todo!()
+        self.shared.sweep().await
     }
 
     /// The secret of that name, the same for all who ask; made by whoever asks first.
     ///
     /// # Errors
     /// When AWS cannot answer now.
-    pub async fn secret(&self, name: &str, make: impl FnOnce() -> String + Send) -> Result<String, QueueError> {
-        drop((name, make));
-        todo!()
+    pub async fn secret(
+        &self,
+        name: &str,
+        make: impl FnOnce() -> String + Send,
+    ) -> Result<String, QueueError> {
+        let (table, key) = (&self.shared.table, schema::secret(name));
+        let found = match table.get(&key).await? {
+            Some(item) => item,
+            None => {
+                let made = SecretRow { value: make() };
+                if table.put_new(to_item(&key, &made)?).await? {
+                    return Ok(made.value);
+                }
+                // Somebody else was faster.
+                table.get(&key).await?.ok_or(QueueError::Busy)?
+            }
+        };
+        Ok(from_item::<SecretRow>(found)?.value)
     }
 }
 
-mod stub;
+impl Shared {
+    /// Milliseconds since 1970. Times are wall times, for there is no other that several machines have in common.
+    fn now(&self) -> i64 {
+        self.clock.now().as_millisecond()
+    }
+
+    fn next_token(&self) -> LeaseToken {
+        LeaseToken(format!("{}-{}", self.epoch, self.tokens.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// Tells whoever listens here.
+    fn told_of(&self, render: RenderId) {
+        // Nobody may be listening.
+        drop(self.changes.send(Change { render }));
+    }
+}

@@ -10,11 +10,12 @@ use aws_sdk_dynamodb::types::{
     ProjectionType, ScalarAttributeType,
 };
 use aws_sdk_sqs::types::QueueAttributeName;
+use lastframe_core::outbox::DeliveryStatus;
 use lastframe_core::percent::encode;
 use lastframe_core::ports::QueueError;
 use lastframe_core::{RenderId, Status, TenantId};
 
-use super::table::{Key, storage};
+use super::table::{Key, fault, storage};
 
 /// An index of the table, with all text keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +141,12 @@ pub(super) fn renders(tenant: &TenantId, status: Option<Status>) -> String {
     status.map_or_else(|| format!("renders/{tenant}"), |status| format!("renders/{tenant}/{status}"))
 }
 
+/// The list of a tenant's deliveries, all or those that are so far.
+pub(super) fn deliveries(tenant: &TenantId, status: Option<DeliveryStatus>) -> String {
+    let tenant = encode(tenant.as_str());
+    status.map_or_else(|| format!("deliveries/{tenant}"), |status| format!("deliveries/{tenant}/{status}"))
+}
+
 /// The list of a group's renders.
 pub(super) fn renders_of(tenant: &TenantId, group: &str) -> String {
     format!("renders/{}/{}", encode(tenant.as_str()), encode(group))
@@ -158,6 +165,54 @@ pub(super) fn groups(tenant: &TenantId) -> String {
 /// The list of lanes whose rings came while their tenant was paused, or the whole queue.
 pub(super) fn parked(tenant: Option<&TenantId>) -> String {
     tenant.map_or_else(|| "parked".into(), |tenant| format!("parked/{}", encode(tenant.as_str())))
+}
+
+/// One of the counters of a tenant's renders.
+pub(super) fn counts(tenant: &TenantId, counter: u32) -> Key {
+    Key::new("counts", format!("{}/{counter}", encode(tenant.as_str())))
+}
+
+/// One of the counters of all deliveries.
+pub(super) fn delivery_counts(counter: u32) -> Key {
+    Key::new("counts of deliveries", counter.to_string())
+}
+
+/// The counters of a tenant's hours.
+pub(super) fn hours(tenant: &TenantId) -> String {
+    format!("hours/{}", encode(tenant.as_str()))
+}
+
+/// The list of pauses that have ended while lanes are still to be rung for.
+pub(super) const RESUMING: &str = "resuming";
+
+/// That the lanes of a tenant, or of all, are to be rung for.
+pub(super) fn resuming(tenant: Option<&TenantId>) -> Key {
+    Key::new(
+        RESUMING,
+        tenant.map_or_else(|| "queue".into(), |tenant| format!("tenant/{}", encode(tenant.as_str()))),
+    )
+}
+
+/// A person, by their address.
+pub(super) fn user(email: &str) -> Key {
+    Key::new("users", email)
+}
+
+/// The address of the person of that id.
+pub(super) fn user_id(id: &str) -> Key {
+    Key::new(format!("user/{}", encode(id)), "user")
+}
+
+pub(super) fn session(id: &str) -> Key {
+    Key::new(format!("session/{}", encode(id)), "session")
+}
+
+pub(super) fn token(id: &str) -> Key {
+    Key::new("tokens", id)
+}
+
+pub(super) fn secret(name: &str) -> Key {
+    Key::new("secrets", name)
 }
 
 /// The queues of a stand-in for AWS.
@@ -193,7 +248,9 @@ pub async fn create(sdk: &SdkConfig, table: &str) -> Result<Queues, QueueError> 
         .table_name(table)
         .billing_mode(BillingMode::PayPerRequest)
         .set_key_schema(Some(keys(KEY.0, KEY.1)?));
-    for name in [KEY.0, KEY.1].into_iter().chain(INDEXES.iter().flat_map(|index| [index.partition, index.sort])) {
+    for name in
+        [KEY.0, KEY.1].into_iter().chain(INDEXES.iter().flat_map(|index| [index.partition, index.sort]))
+    {
         request = request.attribute_definitions(text(name).map_err(storage)?);
     }
     for index in INDEXES {
@@ -201,7 +258,9 @@ pub async fn create(sdk: &SdkConfig, table: &str) -> Result<Queues, QueueError> 
             Projection::builder().projection_type(ProjectionType::KeysOnly)
         } else {
             let include = index.include.iter().map(|&name| name.to_owned()).collect();
-            Projection::builder().projection_type(ProjectionType::Include).set_non_key_attributes(Some(include))
+            Projection::builder()
+                .projection_type(ProjectionType::Include)
+                .set_non_key_attributes(Some(include))
         };
         let index = GlobalSecondaryIndex::builder()
             .index_name(index.name)
@@ -210,7 +269,7 @@ pub async fn create(sdk: &SdkConfig, table: &str) -> Result<Queues, QueueError> 
             .build();
         request = request.global_secondary_indexes(index.map_err(storage)?);
     }
-    request.send().await.map_err(storage)?;
+    request.send().await.map_err(fault)?;
 
     let sqs = aws_sdk_sqs::Client::new(sdk);
     let make = async |name: String, attributes: &[(QueueAttributeName, &str)]| {
@@ -218,7 +277,7 @@ pub async fn create(sdk: &SdkConfig, table: &str) -> Result<Queues, QueueError> 
         for (attribute, value) in attributes {
             request = request.attributes(attribute.clone(), *value);
         }
-        let made = request.send().await.map_err(storage)?;
+        let made = request.send().await.map_err(fault)?;
         made.queue_url.ok_or_else(|| storage(format!("queue {name} has no URL")))
     };
     let fifo = [(QueueAttributeName::FifoQueue, "true")];

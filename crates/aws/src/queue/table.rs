@@ -5,7 +5,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, Select};
 use lastframe_core::ports::QueueError;
@@ -76,10 +76,14 @@ pub(super) fn from_item<T: DeserializeOwned>(item: Item) -> Result<T, QueueError
     serde_dynamo::from_item(item).map_err(storage)
 }
 
+/// The SHA-256 of a text.
+pub(super) fn digest(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
+}
+
 /// A number for a text, the same everywhere.
 pub(super) fn hash(text: &str) -> u64 {
-    let digest = Sha256::digest(text.as_bytes());
-    digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+    digest(text).iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 pub(super) fn storage(why: impl Into<Box<dyn Error + Send + Sync>>) -> QueueError {
@@ -100,18 +104,27 @@ impl From<QueueError> for Trouble {
     }
 }
 
-/// What AWS said, in its own words.
+/// What AWS said. Its code and its words, and nothing of what was sent or got: that may be secret.
 pub(super) fn fault<E, R>(error: SdkError<E, R>) -> QueueError
 where
-    SdkError<E, R>: Error + Send + Sync + 'static,
+    SdkError<E, R>: Error + ProvideErrorMetadata,
 {
-    storage(DisplayErrorContext(error).to_string())
+    if let Some(code) = error.code() {
+        let words: String = error.message().unwrap_or_default().chars().take(300).collect();
+        return storage(format!("{code}: {words}"));
+    }
+    let (mut words, mut cause) = (error.to_string(), error.source());
+    while let Some(error) = cause {
+        words = format!("{words}: {error}");
+        cause = error.source();
+    }
+    storage(words)
 }
 
 /// The same, where it may be that one has only to look again.
 pub(super) fn trouble<E, R>(error: SdkError<E, R>) -> Trouble
 where
-    SdkError<E, R>: Error + Send + Sync + ProvideErrorMetadata + 'static,
+    SdkError<E, R>: Error + ProvideErrorMetadata,
 {
     match error.code() {
         Some(code) if passes(code) => Trouble::Again,
@@ -145,10 +158,7 @@ where
 }
 
 /// Why a transaction was not made.
-pub(super) fn cancelled<R>(error: SdkError<TransactWriteItemsError, R>) -> Trouble
-where
-    SdkError<TransactWriteItemsError, R>: Error + Send + Sync + 'static,
-{
+pub(super) fn cancelled<R: std::fmt::Debug>(error: SdkError<TransactWriteItemsError, R>) -> Trouble {
     if let Some(TransactWriteItemsError::TransactionCanceledException(why)) = error.as_service_error() {
         let mut codes = why.cancellation_reasons().iter().filter_map(|reason| reason.code());
         if codes.all(|code| code == "None" || passes(code)) {
@@ -260,7 +270,8 @@ pub(super) struct Page {
 impl Table {
     /// The item as it is now.
     pub(super) async fn get(&self, key: &Key) -> Result<Option<Item>, QueueError> {
-        let asked = self.client.get_item().table_name(&self.name).set_key(Some(key.item())).consistent_read(true);
+        let asked =
+            self.client.get_item().table_name(&self.name).set_key(Some(key.item())).consistent_read(true);
         Ok(asked.send().await.map_err(fault)?.item)
     }
 
@@ -278,7 +289,8 @@ impl Table {
                     break;
                 }
                 if tried > 0 {
-                    tokio::time::sleep(Duration::from_millis(fastrand::u64(1..=10_u64 << tried.min(6)))).await;
+                    tokio::time::sleep(Duration::from_millis(fastrand::u64(1..=10_u64 << tried.min(6))))
+                        .await;
                 }
                 let wanted = KeysAndAttributes::builder().set_keys(Some(left)).consistent_read(true).build();
                 let asked = self.client.batch_get_item().request_items(&self.name, wanted.map_err(storage)?);
@@ -296,8 +308,19 @@ impl Table {
         Ok(found)
     }
 
+    /// Writes an item unless there is one of its key; whether it was written.
+    pub(super) async fn put_new(&self, item: Item) -> Result<bool, QueueError> {
+        let put = self.client.put_item().table_name(&self.name).set_item(Some(item));
+        match put.condition_expression("attribute_not_exists(pk)").send().await {
+            Ok(_) => Ok(true),
+            Err(error) if condition_failed(&error) => Ok(false),
+            Err(error) => Err(fault(error)),
+        }
+    }
+
     async fn ask(&self, search: &Search, from: Option<Item>, count: bool) -> Result<Page, QueueError> {
-        let (partition, sort) = search.index.map_or(super::schema::KEY, |index| (index.partition, index.sort));
+        let (partition, sort) =
+            search.index.map_or(super::schema::KEY, |index| (index.partition, index.sort));
         let mut query = self
             .client
             .query()

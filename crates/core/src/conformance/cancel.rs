@@ -68,7 +68,7 @@ pub(super) async fn a_holder_that_dies_after_it_was_asked_to_stop_has_stopped(mu
         let lease = world.claims(&a).await;
         world.cancel(a.id).await.unwrap();
         if restarts {
-            world.reopen().await;
+            world.dies().await;
         } else {
             world.pass(LEASE).await;
         }

@@ -59,10 +59,12 @@ pub(super) async fn one_that_waits_for_its_next_attempt_keeps_its_group_waiting_
     assert_wait_behind(&world, &first, &[(&second, 2)]).await;
     world.claims_nothing().await;
     let other = world.accept("ann", render("other").in_group("other")).await;
-    world.claims(&other).await;
+    let other = world.claims(&other).await;
     let loner = world.accept("ann", render("loner")).await;
-    world.claims(&loner).await;
+    let loner = world.claims(&loner).await;
     world.claims_nothing().await;
+    world.succeed(&other).await;
+    world.succeed(&loner).await;
     world.pass(LONG).await;
     world.succeed(&world.claims(&first).await).await;
     world.claims(&second).await;
@@ -79,7 +81,7 @@ pub(super) async fn the_order_holds_across_a_restart(mut world: World) {
     let [first, second, third] = line(&world).await;
     world.reopen().await;
     world.claims(&first).await;
-    world.reopen().await;
+    world.dies().await;
     assert_eq!(world.stands(&first).await, (1, None));
     assert_wait_behind(&world, &first, &[(&second, 2), (&third, 3)]).await;
     world.succeed(&world.claims(&first).await).await;

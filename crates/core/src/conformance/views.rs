@@ -42,7 +42,7 @@ pub(super) async fn counts_follow_every_render(mut world: World) {
     world.fail_for_good(&world.claims(&first).await).await;
     assert_eq!(counted(&world).await, [2, 0, 0, 1, 0]);
     world.claims(&second).await;
-    world.reopen().await;
+    world.dies().await;
     assert_eq!(counted(&world).await, [2, 0, 0, 1, 0]);
     world.succeed(&world.claims(&second).await).await;
     world.cancel(third.id).await.unwrap();
@@ -128,6 +128,7 @@ pub(super) async fn what_has_ended_is_told_in_the_order_it_ended(world: World) {
     // What is retried has not ended.
     world.retry(b.id).await.unwrap();
     assert_eq!(ended(now + moment, 10).await, [d.id, a.id]);
+    world.claims(&b).await;
     world.succeed(&third).await;
     let bob = world.failed("bob", render("bob's")).await;
     let everybodys = ended(world.now() + moment, 10).await;

@@ -130,6 +130,15 @@ impl<S: Subject + ?Sized> World<S> {
         self.subject.reopen(Arc::clone(&self.clock), self.defaults).await;
     }
 
+    /// The process dies with all that it held, and that is noticed: at once where another process takes its place, and where
+    /// there are several when the time of its leases is over.
+    pub async fn dies(&mut self) {
+        self.reopen().await;
+        if self.capabilities().shared {
+            self.pass(LEASE).await;
+        }
+    }
+
     /// Does what time has brought about.
     pub async fn sweep(&self) {
         self.subject.sweep().await;
@@ -203,12 +212,22 @@ impl<S: Subject + ?Sized> World<S> {
         self.claims_nothing().await;
     }
 
-    /// Workers that ask now get these, one after another, while none of those before has ended; and then nothing.
+    /// Workers that ask now get these, one after another, while none of those before has ended; and then nothing. In this
+    /// order, where that is promised; the leases are in this order always.
     pub async fn claims_all_of(&self, expected: &[&Render]) -> Vec<Lease> {
         let mut leases = Vec::new();
         for render in expected {
-            leases.push(self.claims(render).await);
+            leases.push(if self.capabilities().in_order {
+                self.claims(render).await
+            } else {
+                self.take().await.expect("one of those must be claimed")
+            });
         }
+        let place = |id| expected.iter().position(|render| render.id == id);
+        leases.sort_by_key(|lease| place(lease.render.id));
+        let ids = |renders: &mut dyn Iterator<Item = RenderId>| renders.collect::<Vec<_>>();
+        let claimed = ids(&mut leases.iter().map(|lease| lease.render.id));
+        assert_eq!(claimed, ids(&mut expected.iter().map(|render| render.id)));
         self.claims_nothing().await;
         leases
     }

@@ -62,10 +62,12 @@ impl Queue for Modest {
         Capabilities {
             priorities: false,
             fair_share: false,
+            in_order: true,
             longest_delay: Duration::ZERO,
             pauses: false,
             batch: 1,
             notices: false,
+            shared: false,
         }
     }
 

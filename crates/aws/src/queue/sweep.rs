@@ -1,0 +1,190 @@
+//! What time alone brings about, and what a death in the middle has left.
+
+use futures_util::StreamExt as _;
+use futures_util::future::{join_all, try_join, try_join_all};
+use futures_util::stream::iter;
+use lastframe_core::ports::QueueError;
+use lastframe_core::{RenderId, Status};
+
+use super::Shared;
+use super::control::Resuming;
+use super::ring::{AT_ONCE, LONGEST_TIMER, Ring, Timer, lane_key};
+use super::row::{Bell, LaneRow, RenderRow, Standing};
+use super::schema::{self, DUE, padded, parts};
+use super::table::{Item, Key, Search, fault, from_item, retrying, storage, text};
+use super::tx::Tx;
+
+/// What one sweep takes on at most, of each part of each list.
+const AT_A_TIME: usize = 500;
+/// Lanes of each part that are looked at for a ring that was lost.
+const LOOKED_AT: usize = 25;
+/// After so many milliseconds without a claim a lane is rung for anew: SQS may have dropped the message, as too old or as
+/// one that nobody could handle.
+const RING_ANEW: i64 = 6 * 60 * 60 * 1_000;
+/// Letters that are looked at in one sweep.
+const LETTERS: usize = 50;
+/// For so many milliseconds the list of parked lanes may not show what was written before.
+const SETTLED: i64 = 30_000;
+
+impl Shared {
+    pub(super) async fn sweep(&self) -> Result<(), QueueError> {
+        let now = self.now();
+        let (leases, (unsent, (later, sent))) = try_join(
+            self.due("leases", now, AT_A_TIME),
+            try_join(
+                // Whenever it was to be rung for.
+                self.due("unsent", i64::MAX, AT_A_TIME),
+                try_join(self.due("later", now, AT_A_TIME), self.due("sent", now - RING_ANEW, LOOKED_AT)),
+            ),
+        )
+        .await?;
+        let expired = leases.into_iter().map(|item| async move {
+            let id: RenderId = text(&item, "id")?.parse().map_err(storage)?;
+            self.expire(id).await
+        });
+        all(expired).await?;
+        // One after another, so that those that wait longer are rung for first.
+        for item in later {
+            self.open_lane(&lane_key(text(&item, "pk")?)).await?;
+        }
+        let unsent = unsent
+            .into_iter()
+            .map(|item| async move { self.send_again(&lane_key(text(&item, "pk")?)).await });
+        all(unsent).await?;
+        let lost = |bell: &Bell| bell.standing == Standing::Sent && bell.rung_at <= now - RING_ANEW;
+        for item in sent {
+            self.ring_if(&lane_key(text(&item, "pk")?), lost).await?;
+        }
+        for item in self.table.find(Search::table(schema::RESUMING), AT_A_TIME).await? {
+            let key = Key::of(&item)?;
+            let resuming: Resuming = from_item(item)?;
+            if self.unpark(resuming.tenant.as_ref(), AT_A_TIME).await? && resuming.since < now - SETTLED {
+                self.delete(&key).await?;
+            }
+        }
+        self.sort_letters().await
+    }
+
+    /// What is due in a list by that time, the longest due first in each part.
+    async fn due(&self, list: &str, now: i64, most: usize) -> Result<Vec<Item>, QueueError> {
+        let searches = parts(list).map(|part| {
+            let search = Search::index(DUE, part).up_to(format!("{}/~", padded(now)));
+            self.table.find(search, most)
+        });
+        let mut found: Vec<Item> = try_join_all(searches).await?.into_iter().flatten().collect();
+        found.sort_by(|a, b| text(a, "ds").ok().cmp(&text(b, "ds").ok()));
+        Ok(found)
+    }
+
+    /// Lets a lane go whose time has come. How long it has to wait yet, in milliseconds.
+    async fn open_lane(&self, key: &Key) -> Result<Option<i64>, QueueError> {
+        retrying(async || {
+            let Some(item) = self.table.get(key).await? else { return Ok(None) };
+            let mut tx = Tx::new(self);
+            if key.sk == "lane" {
+                let before: LaneRow = from_item(item)?;
+                if before.bell.standing != Standing::Later {
+                    return Ok(None);
+                }
+                if before.bell.until > tx.now {
+                    return Ok(Some(before.bell.until - tx.now));
+                }
+                tx.lane(Some(&before), before.clone())?;
+            } else {
+                let before: RenderRow = from_item(item)?;
+                if before.status != Status::Queued || before.bell.standing != Standing::Later {
+                    return Ok(None);
+                }
+                if before.bell.until > tx.now {
+                    return Ok(Some(before.bell.until - tx.now));
+                }
+                tx.render(Some(&before), before.clone())?;
+                tx.told.changed.clear();
+            }
+            tx.commit().await?;
+            Ok(None)
+        })
+        .await
+    }
+
+    /// Sends a ring that perhaps was never sent. The same one: SQS drops it if it was, unless that is minutes ago.
+    async fn send_again(&self, key: &Key) -> Result<(), QueueError> {
+        let Some(item) = self.table.get(key).await? else { return Ok(()) };
+        let bell = if key.sk == "lane" {
+            from_item::<LaneRow>(item)?.bell
+        } else {
+            from_item::<RenderRow>(item)?.bell
+        };
+        if bell.standing == Standing::Unsent {
+            self.ring(vec![(key.clone(), bell)]).await;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn wake(&self, timer: &str) -> Result<(), QueueError> {
+        match serde_json::from_str(timer) {
+            Ok(Timer::Lane { lane }) => {
+                let wait = self.open_lane(&lane_key(&lane)).await?;
+                if let Some(wait) = wait.filter(|wait| *wait <= LONGEST_TIMER.as_millis() as i64) {
+                    self.set_timer(wait, Timer::Lane { lane }).await;
+                }
+            }
+            Ok(Timer::Delivery { .. }) => {}
+            Err(error) => tracing::error!(%error, "a message of the timers is none; it is dropped"),
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), QueueError> {
+        let delete = self.table.client.delete_item().table_name(&self.table.name).set_key(Some(key.item()));
+        delete.send().await.map(drop).map_err(fault)
+    }
+
+    /// Removes letters of renders that are no longer failed.
+    async fn sort_letters(&self) -> Result<(), QueueError> {
+        let Some(url) = &self.options.dead_letters_url else { return Ok(()) };
+        let mut kept = Vec::new();
+        let mut looked_at = 0;
+        while looked_at < LETTERS {
+            let received = self.sqs.receive_message().queue_url(url).max_number_of_messages(10);
+            let received = received.visibility_timeout(30).send().await.map_err(fault)?;
+            let messages = received.messages.unwrap_or_default();
+            if messages.is_empty() {
+                break;
+            }
+            looked_at += messages.len();
+            for message in messages {
+                let receipt = message.receipt_handle.unwrap_or_default();
+                // What is no letter is a ring that nobody could handle: that is for people to look at.
+                let stale = match serde_json::from_str(message.body.as_deref().unwrap_or_default()) {
+                    Ok(Ring::Letter { render }) => {
+                        let row = self.render_row(render).await?;
+                        row.is_none_or(|row| row.status != Status::Failed)
+                    }
+                    _ => false,
+                };
+                if stale {
+                    let delete = self.sqs.delete_message().queue_url(url).receipt_handle(receipt);
+                    delete.send().await.map_err(fault)?;
+                } else {
+                    kept.push(receipt);
+                }
+            }
+        }
+        // Whoever looks for them finds them at once.
+        join_all(kept.into_iter().map(|receipt| async {
+            let show = self.sqs.change_message_visibility().queue_url(url).receipt_handle(receipt);
+            drop(show.visibility_timeout(0).send().await);
+        }))
+        .await;
+        Ok(())
+    }
+}
+
+/// Does all of it, so many at once; one that fails keeps no other.
+async fn all(
+    work: impl Iterator<Item = impl Future<Output = Result<(), QueueError>>>,
+) -> Result<(), QueueError> {
+    let done: Vec<_> = iter(work).buffered(AT_ONCE).collect().await;
+    done.into_iter().collect()
+}

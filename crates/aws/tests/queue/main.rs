@@ -1,0 +1,14 @@
+//! The queue on AWS, held against what every queue promises, on two stand-ins for AWS that know nothing of each other; and
+//! what only this queue has to promise.
+//!
+//! Where a stand-in differs from what AWS documents, the documentation counts: see the notes in `own`.
+
+mod ministack {
+    lastframe_core::conformance!(crate::world::OnAws<crate::stand_in::MiniStack>);
+}
+mod moto {
+    lastframe_core::conformance!(crate::world::OnAws<crate::stand_in::Moto>);
+}
+mod own;
+mod stand_in;
+mod world;
