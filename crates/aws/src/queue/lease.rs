@@ -295,7 +295,7 @@ impl Shared {
             }
         }
         if row.status == Status::Failed {
-            tx.told.letters.push((row.id, tx.now));
+            tx.told.letters.push((row.id, row.leases));
         }
         Ok(tx.render(Some(before), row)?)
     }
