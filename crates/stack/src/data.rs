@@ -117,6 +117,26 @@ impl Stack {
         Ok(kept)
     }
 
+    /// The bucket of Remotion Lambda in this region.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when there is none, or more than one; when AWS refuses or does not answer.
+    pub async fn remotion_bucket(&self) -> Result<String, Error> {
+        let begin = format!("remotionlambda-{}-", self.region.replace('-', ""));
+        let asked = self.s3.list_buckets().send().await;
+        let all = asked.map_err(|error| said("s3:ListAllMyBuckets", error))?.buckets.unwrap_or_default();
+        let names = all.into_iter().filter_map(|bucket| bucket.name);
+        let found: Vec<_> = names.filter(|name| name.starts_with(&begin)).collect();
+        match found.as_slice() {
+            [bucket] => Ok(bucket.clone()),
+            [] => Err(Error::Usage(format!(
+                "RemotionFunction needs a bucket of Remotion, and {} has none ({begin}...): `npm run deploy` in remotion-app makes it",
+                self.region
+            ))),
+            several => Err(Error::Usage(format!("RemotionBucket: say which, {}", several.join(" or ")))),
+        }
+    }
+
     /// Deletes data for good, and tells what is gone.
     ///
     /// # Errors

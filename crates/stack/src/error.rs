@@ -63,7 +63,7 @@ where
         let refused = refused.err();
         let code = refused.code().unwrap_or("no code").to_owned();
         let message = refused.message().filter(|message| !message.is_empty());
-        let message = message.map_or_else(|| refused.to_string(), str::to_owned);
+        let message = message.map_or_else(|| DisplayErrorContext(refused).to_string(), str::to_owned);
         return Error::Refused { action, code, message };
     }
     let error: BoxError = error.into();

@@ -85,6 +85,12 @@ impl What {
             given.insert("Settings".into(), text.map_err(|error| Failed { exit: Exit::Usage, error })?);
         }
         let mut after = effective(before, &given).map_err(failed)?;
+        let of = |name: &str| after.get(name).map(String::as_str).unwrap_or_default();
+        if !of("RemotionFunction").is_empty() && of("RemotionBucket").is_empty() {
+            let bucket = stack.remotion_bucket().await.map_err(failed)?;
+            note(format!("RemotionBucket is {bucket}, the only one in {}", stack.region()));
+            after.insert("RemotionBucket".into(), bucket);
+        }
         let architecture = match after.get("Architecture").map(String::as_str) {
             Some("x86_64") => Architecture::X86_64,
             _ => Architecture::Arm64,
@@ -196,8 +202,9 @@ impl Deploy {
             note(format!("{} is {}: following that first", stack.name(), found.status.as_str()));
             let mut teller = Teller::default();
             let ended = tokio::select! {
-                ended = stack.follow(&found.id, None, |event| teller.tell(event)) => ended.map_err(failed)?,
+                biased;
                 () = interrupts.next() => return Err(goes_on(stack)),
+                ended = stack.follow(&found.id, None, |event| teller.tell(event)) => ended.map_err(failed)?,
             };
             note(format!("{} is {} now", stack.name(), ended.status));
             match stack.describe().await.map_err(failed)? {
@@ -219,8 +226,9 @@ impl Deploy {
             self.must_agree("Delete what is left of it, and begin anew? [y/N] ", interrupts).await?;
             let mut teller = Teller::default();
             let ended = tokio::select! {
-                ended = stack.delete(&found, |event| teller.tell(event)) => ended.map_err(failed)?,
+                biased;
                 () = interrupts.next() => return Err(goes_on(stack)),
+                ended = stack.delete(&found, |event| teller.tell(event)) => ended.map_err(failed)?,
             };
             if !ended.is_well() {
                 let message = format!("what is left cannot be deleted ({}):{}", ended.status, causes(&ended));
@@ -235,8 +243,9 @@ impl Deploy {
             self.must_agree("Have it try again to undo it? [y/N] ", interrupts).await?;
             let mut teller = Teller::default();
             let ended = tokio::select! {
-                ended = stack.undo(&found, |event| teller.tell(event)) => ended.map_err(failed)?,
+                biased;
                 () = interrupts.next() => return Err(goes_on(stack)),
+                ended = stack.undo(&found, |event| teller.tell(event)) => ended.map_err(failed)?,
             };
             if ended.status != "UPDATE_ROLLBACK_COMPLETE" {
                 let message = format!("it still cannot be undone ({}):{}", ended.status, causes(&ended));
@@ -275,8 +284,9 @@ impl Deploy {
     async fn carry_out(&self, stack: &Stack, plan: &Plan, interrupts: &mut Interrupts) -> Result<(), Failed> {
         let mut teller = Teller { done: 0, of: plan.resources.len() };
         let ended = tokio::select! {
-            ended = stack.carry_out(plan, |event| teller.tell(event)) => ended.map_err(failed)?,
+            biased;
             () = interrupts.next() => return Err(goes_on(stack)),
+            ended = stack.carry_out(plan, |event| teller.tell(event)) => ended.map_err(failed)?,
         };
         if ended.is_well() { Ok(()) } else { Err(explain(&ended)) }
     }
@@ -308,8 +318,9 @@ async fn plan(
     let planning = stack.plan(before, after);
     tokio::pin!(planning);
     tokio::select! {
-        plan = &mut planning => return plan.map_err(failed),
+        biased;
         () = interrupts.next() => {}
+        plan = &mut planning => return plan.map_err(failed),
     }
     note("stopping; a moment");
     // What is asked for cannot be called off, but it can be taken back once it is there.
@@ -328,10 +339,11 @@ async fn upload(stack: &Stack, code: &Code, interrupts: &mut Interrupts) -> Resu
         code.key
     ));
     let sent = tokio::select! {
-        sent = stack.upload(code) => sent.map_err(failed)?,
+        biased;
         () = interrupts.next() => {
-            return Err(Failed::new(Exit::Interrupted, "interrupted; the stack was not changed"));
+            return Err(Failed::new(Exit::Interrupted, "interrupted; nothing was changed"));
         }
+        sent = stack.upload(code) => sent.map_err(failed)?,
     };
     if !sent {
         note("  it is there already");
