@@ -241,6 +241,22 @@ fn refusal(status: StatusCode, body: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn where_nothing_is_streamed_one_looks_and_any_other_refusal_is_one() {
+        let problem = async |axum::extract::Path(code): axum::extract::Path<String>| {
+            let problem = Problem { status: 501, code, detail: "not here".into(), ..Problem::default() };
+            (StatusCode::NOT_IMPLEMENTED, axum::Json(problem))
+        };
+        let router = axum::Router::new().route("/{code}", axum::routing::get(problem));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async { axum::serve(listener, router).await });
+        let client = Client::new(&server, "token".into(), None).unwrap();
+        assert!(client.events("/no_streams", None).await.unwrap().is_none());
+        let Err(failed) = client.events("/not_here", None).await else { panic!("it is refused") };
+        assert!(failed.exit == Exit::Refused && failed.error.to_string() == "not here");
+    }
+
     #[test]
     fn events_are_cut_from_what_comes_in_whatever_pieces() {
         let mut text = b": \nid: a-1\n\nevent: render\nid: a-2\ndata: {\"a\": 1}\n\nevent: re".to_vec();

@@ -332,6 +332,9 @@ impl Cloud {
     /// # Errors
     /// When the outbox cannot say what is due.
     pub async fn tell(&self, enough: Duration, most: Duration) -> anyhow::Result<()> {
+        if enough.is_zero() {
+            return Ok(());
+        }
         let stop = Stop::default();
         let (drain, now) = (stop.drain.clone(), stop.now.clone());
         let timer = tokio::spawn(async move {

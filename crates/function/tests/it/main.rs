@@ -2,6 +2,7 @@
 
 mod gateway;
 mod ministack;
+mod notices;
 mod rings;
 mod tending;
 mod world;

@@ -79,7 +79,7 @@ async fn ses_takes_a_mail_and_says_of_whom_it_takes_none() {
     assert_eq!(ses.send(&from, &to, mail).await.unwrap(), 200);
     let sent: Value =
         reqwest::get(format!("{}/_ministack/ses/messages", stack.url)).await.unwrap().json().await.unwrap();
-    assert!(sent.to_string().contains("Subject\": \"Done") || sent.to_string().contains("Done"), "{sent}");
+    assert!(sent.to_string().contains("Done"), "{sent}");
     // An identity that nobody has verified may be verified yet: that is tried again.
     let nobody = "nobody@elsewhere.example".parse().unwrap();
     let fault = ses.send(&nobody, &to, mail).await.unwrap_err();
@@ -139,17 +139,16 @@ async fn next_event(State(ends): State<Arc<Ends>>) -> Response {
     (headers, Json(event)).into_response()
 }
 
-/// The program, as one of the functions.
-struct Bootstrap(Child);
+/// The program, as one of the functions. Each has a runtime of its own: what an earlier one still asks for is not its.
+struct Bootstrap {
+    process: Child,
+    runtime: Runtime,
+}
 
 impl Bootstrap {
-    fn start(
-        stack: &Stack,
-        runtime: &Runtime,
-        queues: &lastframe_aws::queue::schema::Queues,
-        role: &str,
-    ) -> Self {
-        let program = Command::new(env!("CARGO_BIN_EXE_bootstrap"))
+    async fn start(stack: &Stack, queues: &lastframe_aws::queue::schema::Queues, role: &str) -> Self {
+        let runtime = Runtime::start().await;
+        let process = Command::new(env!("CARGO_BIN_EXE_bootstrap"))
             .env_clear()
             .envs([
                 ("LASTFRAME_FUNCTION", role),
@@ -177,14 +176,14 @@ impl Bootstrap {
                 ("TMPDIR", stack.folder.path().to_str().unwrap()),
             ])
             .spawn();
-        Self(program.unwrap())
+        Self { process: process.unwrap(), runtime }
     }
 }
 
 impl Drop for Bootstrap {
     fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
+        self.process.kill().ok();
+        self.process.wait().ok();
     }
 }
 
@@ -192,8 +191,7 @@ impl Drop for Bootstrap {
 async fn the_program_is_each_of_the_functions() {
     let stack = Stack::start().await;
     let queues = lastframe_aws::queue::schema::create(&stack.sdk().await, "renders").await.unwrap();
-    let mut runtime = Runtime::start().await;
-    let api = Bootstrap::start(&stack, &runtime, &queues, "api");
+    let mut api = Bootstrap::start(&stack, &queues, "api").await;
     let request = json!({
         "version": "2.0", "routeKey": "$default", "rawPath": "/readyz", "rawQueryString": "",
         "headers": {"host": "r3pmxmplak.execute-api.us-east-1.amazonaws.com"},
@@ -205,23 +203,23 @@ async fn the_program_is_each_of_the_functions() {
         },
         "isBase64Encoded": false
     });
-    let answer = runtime.answer(request).await;
+    let answer = api.runtime.answer(request).await;
     assert_eq!(answer["statusCode"], 200, "{answer}");
     drop(api);
-    let tend = Bootstrap::start(&stack, &runtime, &queues, "tend");
+    let mut tend = Bootstrap::start(&stack, &queues, "tend").await;
     let schedule = json!({
         "version": "0", "id": "cdc73f9d-aea9-11e3-9d5a-835b769c0d9c", "detail-type": "Scheduled Event", "source": "aws.events",
         "account": "123456789012", "time": "1970-01-01T00:00:00Z", "region": "us-east-1",
         "resources": ["arn:aws:events:us-east-1:123456789012:rule/tend"], "detail": {}
     });
-    assert_eq!(runtime.answer(schedule).await, Value::Null);
+    assert_eq!(tend.runtime.answer(schedule).await, Value::Null);
     drop(tend);
-    let render = Bootstrap::start(&stack, &runtime, &queues, "render");
+    let mut render = Bootstrap::start(&stack, &queues, "render").await;
     let ring = json!({"Records": [{
         "messageId": "m1", "receiptHandle": "r1", "body": "{\"lane\": \"default/g\", \"generation\": 1}", "attributes": {},
         "messageAttributes": {}, "md5OfBody": "", "eventSource": "aws:sqs", "awsRegion": "us-east-1",
         "eventSourceARN": "arn:aws:sqs:us-east-1:000000000000:q.fifo"
     }]});
-    assert_eq!(runtime.answer(ring).await, json!({"batchItemFailures": []}));
+    assert_eq!(render.runtime.answer(ring).await, json!({"batchItemFailures": []}));
     drop(render);
 }

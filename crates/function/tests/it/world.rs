@@ -1,6 +1,6 @@
 //! All that functions stand on, over the queue of one machine: ports are ports.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -16,20 +16,22 @@ use lastframe_store::{Options, Store};
 const TOKEN: &str = "lft_0123_secret";
 const HASH: &str = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
 
-/// Takes no mail.
-#[derive(Debug)]
-struct Nobody;
+/// Takes every mail, and keeps to whom it was, and what it was.
+#[derive(Debug, Default)]
+pub(crate) struct Letters(pub(crate) Mutex<Vec<(String, String)>>);
 
 #[async_trait]
-impl Post for Nobody {
-    async fn send(&self, _: &Address, _: &Address, _: &[u8]) -> Result<u16, Fault> {
-        Err(Fault::Passing { code: None, said: "nobody is there".into() })
+impl Post for Letters {
+    async fn send(&self, _: &Address, to: &Address, mail: &[u8]) -> Result<u16, Fault> {
+        self.0.lock().unwrap().push((to.to_string(), String::from_utf8_lossy(mail).into_owned()));
+        Ok(200)
     }
 }
 
 pub(crate) struct World {
     pub(crate) store: Arc<Store>,
     pub(crate) cloud: Cloud,
+    pub(crate) letters: Arc<Letters>,
     _folder: tempfile::TempDir,
 }
 
@@ -46,6 +48,8 @@ impl World {
         let store = Store::open(folder.path(), Arc::clone(&clock) as _, Options::default()).await.unwrap();
         let store = Arc::new(store);
         let settings = Settings {
+            // Receivers of tests are on this machine.
+            text: "[webhook]\nallow_private = true".into(),
             region: "eu-central-1".into(),
             endpoint: Some(endpoint.into()),
             public_url: "https://api.example".into(),
@@ -64,7 +68,8 @@ impl World {
             outbox: Arc::clone(&store) as _,
         };
         let link_key = new_link_key().unwrap();
-        let around = Around { ports, link_key, post: Arc::new(Nobody), clock };
+        let letters = Arc::new(Letters::default());
+        let around = Around { ports, link_key, post: Arc::clone(&letters) as _, clock };
         let cloud = Cloud::open(&settings, settings.config().unwrap(), around).unwrap();
         let admin = ApiToken {
             id: "0123".into(),
@@ -80,7 +85,7 @@ impl World {
             *byte = u8::from_str_radix(&HASH[2 * index..2 * index + 2], 16).unwrap();
         }
         store.add_token(admin, hash).await.unwrap();
-        Self { store, cloud, _folder: folder }
+        Self { store, cloud, letters, _folder: folder }
     }
 
     /// What an administrator's program sends.
@@ -90,6 +95,11 @@ impl World {
 
     /// A render that waits.
     pub(crate) async fn render(&self) -> RenderId {
+        self.render_with(RenderRequest::default()).await
+    }
+
+    /// The same, with what it says beside its site.
+    pub(crate) async fn render_with(&self, more: RenderRequest) -> RenderId {
         let tenant = TenantId::new("default");
         let site = SiteVersion {
             name: "site".into(),
@@ -106,7 +116,7 @@ impl World {
             serve_url: "site".into(),
             composition: "main".into(),
             queue: Some(QueueOptions { group: Some("g".into()), ..QueueOptions::default() }),
-            ..RenderRequest::default()
+            ..more
         };
         let new =
             NewRender { kind: Kind::Media, site_version: "v1".into(), request, default_max_attempts: 3 };

@@ -264,11 +264,11 @@ pub fn main() -> ExitCode {
     }
     match &cli.command {
         Command::Serve(serve) => telemetry::start(serve.log_format, "info"),
+        #[cfg(feature = "aws")]
+        Command::Work(work) => telemetry::start(work.log_format, "info"),
         // The SDK warns of every place where it finds no region.
         #[cfg(feature = "aws")]
         Command::Aws(_) => telemetry::start(LogFormat::Text, "error"),
-        #[cfg(feature = "aws")]
-        Command::Work(work) => telemetry::start(work.log_format, "info"),
         // What goes well, a command says itself.
         _ => telemetry::start(LogFormat::Text, "warn"),
     }
