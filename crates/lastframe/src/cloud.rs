@@ -20,7 +20,7 @@ use url::Url;
 
 use crate::audit::Audit;
 use crate::client;
-use crate::config::{Config, IssuerConfig, LambdaFunction, Place, TenantSource, mailbox};
+use crate::config::{Config, IssuerConfig, LambdaFunction, OF_STACK, Place, TenantSource, mailbox};
 use crate::data::DataFolder;
 use crate::http::{self, Api};
 use crate::identity::{Cognito, Identity};
@@ -45,8 +45,6 @@ const FETCH: Duration = Duration::from_secs(20);
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// The group of the user pool whose people may do everything.
 const ADMINS: &str = "admin";
-/// Where outputs of machines lie in the bucket.
-const OUTPUTS: &str = "outputs";
 /// What makes no sense in settings there: what AWS does by itself, and what the stack says.
 const NOT_SETTINGS: [&str; 6] = ["listen", "public_url", "tls", "audit", "encryption", "storage"];
 
@@ -143,10 +141,11 @@ impl Settings {
             }];
         }
         config.concurrency = config.lambda.concurrency;
-        config.storage.place = Some(Place { bucket: self.bucket.clone(), prefix: OUTPUTS.into() });
+        config.storage.place = Some(Place { bucket: self.bucket.clone(), prefix: OF_STACK.into() });
         config.storage.region = Some(self.region.clone());
         config.storage.endpoint.clone_from(&self.endpoint);
-        // An answer of a function is small, and a URL of the bucket is not.
+        config.storage.posters_beside = true;
+        // What a function answers has a few megabytes at most: whoever asks for an output is sent to the bucket.
         config.storage.redirect = true;
         config.storage.posters_beside = true;
         config.storage.min_free = 0;
