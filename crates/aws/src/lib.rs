@@ -1,7 +1,7 @@
 //! Lastframe on AWS: the only room that knows an AWS SDK.
 //!
-//! [`render`] makes videos on Remotion Lambda, behind the worker's port; [`outputs`] reaches what it has made, where it
-//! lies; [`inspect`] looks whether all that is needed for it is there.
+//! [`queue`] is the queue on DynamoDB and SQS; [`render`] makes videos on Remotion Lambda, behind the worker's port;
+//! [`outputs`] reaches what it has made, where it lies; [`inspect`] looks whether all that is needed for it is there.
 
 mod account;
 pub mod inspect;

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
@@ -13,9 +13,10 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::ConnectInfo;
 use axum::http::Request;
 use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::rt::{Sleep, Timer};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -30,6 +31,10 @@ use crate::tls::Tls;
 
 /// How long to wait when a connection cannot be accepted: most often, too many files are open.
 const LACK: Duration = Duration::from_millis(100);
+/// A timer that ends so long after its time was not waited for by a process that ran.
+const LATE: Duration = Duration::from_millis(100);
+/// How long a client is then waited for once more.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Answers whoever connects, until told to close; then lets requests under way end, and returns.
 pub(crate) async fn serve(
@@ -111,7 +116,7 @@ impl Edge {
             async move { Ok::<_, Infallible>(answer.await?.map(|body| Answer { body, _busy: busy })) }
         });
         let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
+            .timer(Patient)
             // It counts from when the connection is free, so it is also how long one is kept for a next request.
             .header_read_timeout(self.limits.header_timeout)
             .max_buf_size(self.limits.max_header)
@@ -119,6 +124,50 @@ impl Edge {
         drop(watcher.watch(connection).await);
     }
 }
+
+/// Time for clients, of which what passes while this process stands still is not all counted against them.
+///
+/// When it goes on after it was stopped, or slept with its machine, every connection is overdue before anybody has looked
+/// at what came over it meanwhile. To close it then would cost its client the request that it has just sent.
+#[derive(Debug)]
+struct Patient;
+
+impl Timer for Patient {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        self.sleep_until(self.now() + duration)
+    }
+
+    fn sleep_until(&self, deadline: std::time::Instant) -> Pin<Box<dyn Sleep>> {
+        let sleep = Box::pin(tokio::time::sleep_until(deadline.into()));
+        Box::pin(PatientSleep { sleep, excused: false })
+    }
+
+    fn now(&self) -> std::time::Instant {
+        Instant::now().into_std()
+    }
+}
+
+struct PatientSleep {
+    sleep: Pin<Box<tokio::time::Sleep>>,
+    excused: bool,
+}
+
+impl Future for PatientSleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        ready!(self.sleep.as_mut().poll(context));
+        let now = Instant::now();
+        if self.excused || now.duration_since(self.sleep.deadline()) < LATE {
+            return Poll::Ready(());
+        }
+        self.excused = true;
+        self.sleep.as_mut().reset(now + GRACE);
+        self.sleep.as_mut().poll(context)
+    }
+}
+
+impl Sleep for PatientSleep {}
 
 /// Who is connected.
 #[derive(Default)]
@@ -231,7 +280,23 @@ impl HttpBody for Answer {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::poll;
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn time_that_nobody_could_have_used_is_not_all_counted() {
+        let begun = Instant::now();
+        Patient.sleep(Duration::from_secs(10)).await;
+        assert!(begun.elapsed() < Duration::from_secs(10) + LATE);
+
+        let mut sleep = Patient.sleep(Duration::from_secs(10));
+        assert!(poll!(&mut sleep).is_pending());
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(poll!(&mut sleep).is_pending(), "nobody has looked at what came meanwhile");
+        tokio::time::advance(GRACE).await;
+        assert!(poll!(&mut sleep).is_ready());
+    }
 
     #[tokio::test(start_paused = true)]
     async fn the_connection_that_waits_longest_makes_room_and_one_at_work_never_does() {

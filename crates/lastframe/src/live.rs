@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use lastframe_core::ports::Queue;
 use lastframe_core::{RenderId, TenantId};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -43,16 +43,28 @@ pub(crate) enum News {
 pub(crate) struct Live {
     queue: Arc<dyn Queue>,
     log: Mutex<Log>,
-    seats: Arc<Semaphore>,
+    /// Followers that there may be at once.
     most: usize,
+}
+
+/// Why somebody cannot follow: as many do as may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Full {
+    /// Of all tenants together.
+    #[error("{0} streams are open, and there may be no more (http.max_streams)")]
+    ForAll(usize),
+    /// Of this tenant.
+    #[error(
+        "{0} streams of your tenant are open, and none may have more than half of all (http.max_streams)"
+    )]
+    ForTenant(usize),
 }
 
 impl Live {
     /// For so many followers at once.
     pub(crate) fn new(queue: Arc<dyn Queue>, most: usize) -> anyhow::Result<Self> {
-        let most = most.min(Semaphore::MAX_PERMITS);
         let log = Mutex::new(Log::new(format!("{:016x}", getrandom::u64()?), REMEMBERED));
-        Ok(Self { queue, log, seats: Arc::new(Semaphore::new(most)), most })
+        Ok(Self { queue, log, most })
     }
 
     /// Hears the queue's changes until told to stop.
@@ -93,21 +105,35 @@ impl Live {
         }
     }
 
-    /// Follows from the place where an earlier follower was, if that is still known, or from now on; none when there are as many
-    /// followers as there may be.
-    pub(crate) fn follow(self: &Arc<Self>, topic: Topic, place: Option<&str>) -> Option<Follower> {
-        let seat = Arc::clone(&self.seats).try_acquire_owned().ok()?;
+    /// Follows from the place where an earlier follower was, if that is still known, or from now on.
+    ///
+    /// # Errors
+    /// When there are as many followers as there may be, or as many of this tenant.
+    pub(crate) fn follow(
+        self: &Arc<Self>,
+        who: &TenantId,
+        topic: Topic,
+        place: Option<&str>,
+    ) -> Result<Follower, Full> {
         let mut log = self.log();
+        log.crowd.seat(who, self.most)?;
         let resumed = place.and_then(|place| log.find(place));
         let place = resumed.unwrap_or(log.last);
         let wake = log.listen(topic.clone());
         drop(log);
-        Some(Follower { live: Arc::clone(self), topic, place, resumed: resumed.is_some(), wake, _seat: seat })
+        Ok(Follower {
+            live: Arc::clone(self),
+            who: who.clone(),
+            topic,
+            place,
+            resumed: resumed.is_some(),
+            wake,
+        })
     }
 
     /// How many follow.
     pub(crate) fn followers(&self) -> usize {
-        self.most - self.seats.available_permits()
+        self.log().crowd.all
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -119,11 +145,11 @@ impl Live {
 #[derive(Debug)]
 pub(crate) struct Follower {
     live: Arc<Live>,
+    who: TenantId,
     topic: Topic,
     place: u64,
     resumed: bool,
     wake: Arc<Notify>,
-    _seat: OwnedSemaphorePermit,
 }
 
 impl Follower {
@@ -162,7 +188,41 @@ impl Follower {
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        self.live.log().leave(&self.topic);
+        let mut log = self.live.log();
+        log.leave(&self.topic);
+        log.crowd.leave(&self.who);
+    }
+}
+
+/// How many follow, and of which tenant they are.
+#[derive(Debug, Default)]
+struct Crowd {
+    all: usize,
+    of_tenant: HashMap<TenantId, usize>,
+}
+
+impl Crowd {
+    /// Half of the room is the most that one tenant may take: the other half stays for the others.
+    fn seat(&mut self, tenant: &TenantId, most: usize) -> Result<(), Full> {
+        if self.all >= most {
+            return Err(Full::ForAll(most));
+        }
+        let share = most.div_ceil(2);
+        if self.of_tenant.get(tenant).is_some_and(|own| *own >= share) {
+            return Err(Full::ForTenant(share));
+        }
+        self.all += 1;
+        *self.of_tenant.entry(tenant.clone()).or_default() += 1;
+        Ok(())
+    }
+
+    fn leave(&mut self, tenant: &TenantId) {
+        let Some(own) = self.of_tenant.get_mut(tenant) else { return };
+        self.all -= 1;
+        *own -= 1;
+        if *own == 0 {
+            self.of_tenant.remove(tenant);
+        }
     }
 }
 
@@ -183,6 +243,7 @@ struct Log {
     /// What somebody follows now.
     topics: HashMap<Topic, Followed>,
     left_alone_since: Instant,
+    crowd: Crowd,
 }
 
 #[derive(Debug, Default)]
@@ -205,6 +266,7 @@ impl Log {
             of_render: HashMap::new(),
             topics: HashMap::new(),
             left_alone_since: Instant::now(),
+            crowd: Crowd::default(),
         }
     }
 
@@ -398,6 +460,19 @@ mod tests {
             log.leave(topic);
         }
         assert!(log.topics.is_empty());
+    }
+
+    #[test]
+    fn no_tenant_can_take_the_room_of_the_others() {
+        let (mut crowd, carl) = (Crowd::default(), TenantId::new("carl"));
+        let seated = [ann(), ann(), ann(), bob(), bob(), carl].map(|tenant| crowd.seat(&tenant, 4));
+        let (ok, of_ann, of_all) = (Ok(()), Err(Full::ForTenant(2)), Err(Full::ForAll(4)));
+        assert_eq!(seated, [ok, ok, of_ann, ok, ok, of_all]);
+        crowd.leave(&ann());
+        assert_eq!((crowd.seat(&bob(), 4), crowd.seat(&ann(), 4)), (of_ann, ok));
+        [ann(), ann(), bob(), bob()].iter().for_each(|tenant| crowd.leave(tenant));
+        assert_eq!((crowd.all, crowd.of_tenant.len()), (0, 0));
+        assert_eq!(crowd.seat(&ann(), 1), ok, "the only one there may be");
     }
 
     #[tokio::test(start_paused = true)]

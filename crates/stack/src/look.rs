@@ -29,8 +29,8 @@ pub struct Status {
     pub functions: Vec<Function>,
     /// Its queues.
     pub queues: Vec<Queue>,
-    /// Renders at once, by the mapping from queue to function; `None` when it is switched off.
-    pub maximum_concurrency: Option<i32>,
+    /// Renders at once by the render function; `None` when it takes none.
+    pub maximum_concurrency: Option<u32>,
     /// Functions at once that the account may have; `None` when that may not be asked.
     pub account_concurrency: Option<i32>,
     /// What a person should look at.
@@ -140,8 +140,10 @@ impl Stack {
                     status.queues.push(self.queue(role, url).await?);
                 }
             }
-            let arn = found.outputs.get("queuearn").map(String::as_str).unwrap_or_default();
-            status.maximum_concurrency = self.mapping(arn).await?;
+            let is = |name: &str| found.parameters.get(name).map(String::as_str).unwrap_or_default();
+            if is("RenderOnLambda") == "yes" && !is("RemotionFunction").is_empty() {
+                status.maximum_concurrency = is("MaximumConcurrency").parse().ok();
+            }
             self.quota(&mut status).await;
         }
         let letters = status.queues.iter().find(|queue| queue.role == "deadLetters");
@@ -199,18 +201,6 @@ impl Stack {
             in_flight: number(&names[1]),
             delayed: number(&names[2]),
         })
-    }
-
-    async fn mapping(&self, queue: &str) -> Result<Option<i32>, Error> {
-        let name = format!("{}-render", self.name);
-        let asked = self.lambda.list_event_source_mappings().function_name(name).event_source_arn(queue);
-        let found = match asked.send().await.map_err(|error| said("lambda:ListEventSourceMappings", error)) {
-            Err(Error::Refused { code, .. }) if code == "ResourceNotFoundException" => return Ok(None),
-            found => found?,
-        };
-        let mapping = found.event_source_mappings().first();
-        let on = mapping.filter(|mapping| mapping.state().is_none_or(|state| !state.starts_with("Disabl")));
-        Ok(on.and_then(|mapping| mapping.scaling_config()).and_then(|scaling| scaling.maximum_concurrency()))
     }
 
     /// Not to know it is no fault: who looks at a stack need not be allowed to look at the account.

@@ -17,7 +17,7 @@ use super::tx::{If, Tx};
 use super::{AwsQueue, Shared};
 
 /// A person, found by their address. All their sessions are of one epoch: another one ends them all.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct UserRow {
     v: u64,
     id: String,
@@ -36,7 +36,7 @@ struct UserOf {
     email: String,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct SessionRow {
     v: u64,
     user: String,
@@ -45,7 +45,7 @@ struct SessionRow {
     epoch: u64,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct TokenRow {
     v: u64,
     id: String,

@@ -11,8 +11,8 @@ use super::table::{fault, storage};
 /// which takes 4 MB.
 pub(super) const IN_THE_TABLE: usize = 128 * 1024;
 
-/// A text, or where it lies.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A text, or where it lies. Says nothing of itself in logs, for there are secrets in requests.
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Body {
     text: Option<String>,
     /// The key of an object in the bucket.

@@ -17,6 +17,9 @@ use super::table::{
 };
 use super::tx::{If, Tx};
 
+/// The longest message and stack of a failure, in bytes: it stands in the render, the attempt, and all that is owed.
+const LONGEST_TEXT: usize = 64 * 1024;
+
 /// What becomes of an attempt that ends with nothing decided.
 struct Requeued<'a> {
     outcome: &'static str,
@@ -230,7 +233,7 @@ impl Shared {
         row.attempt -= u32::from(how.uncounted);
         row.lost = how.lost;
         row.backoff_until = if how.wait > 0 { tx.now.saturating_add(how.wait) } else { 0 };
-        row.error = how.failure.cloned().or(row.error);
+        row.error = how.failure.map(kept).or(row.error);
         row.progress = None;
         row.attempt_started_at = None;
         if let Some(before) = self.lane_of(&row).await? {
@@ -260,7 +263,7 @@ impl Shared {
         row.unlease();
         row.lost = 0;
         row.output = output.cloned();
-        row.error = failure.cloned();
+        row.error = failure.map(kept);
         row.finished_at = Some(tx.now);
         if let Some(before) = self.lane_of(&row).await? {
             let mut lane = before.clone();
@@ -295,7 +298,7 @@ impl Shared {
             }
         }
         if row.status == Status::Failed {
-            tx.told.letters.push((row.id, tx.now));
+            tx.told.letters.push((row.id, row.leases));
         }
         Ok(tx.render(Some(before), row)?)
     }
@@ -335,10 +338,22 @@ fn close_attempt(
         started_at: time(held.attempt_started_at.unwrap_or_default()),
         ended_at: Some(time(tx.now)),
         outcome: Some(outcome.into()),
-        error: failure.cloned(),
+        error: failure.map(kept),
     };
     tx.told.outcomes.push(outcome);
     tx.put_row(&schema::attempt(held.id, held.leases), &AttemptRow { body: Some(attempt) }, If::Always)
+}
+
+/// What is kept of a failure: all of it, but for what would not fit into an item, and so would let no attempt end.
+fn kept(failure: &Failure) -> Failure {
+    let cut = |text: &str| {
+        let mut end = text.len().min(LONGEST_TEXT);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text[..end].to_owned()
+    };
+    Failure { message: cut(&failure.message), stack: failure.stack.as_deref().map(cut), ..failure.clone() }
 }
 
 pub(super) fn cancelled() -> Failure {

@@ -93,10 +93,6 @@ impl AwsQueue {
     ///
     /// # Errors
     /// When there is no randomness to be had.
-    #[expect(
-        clippy::unused_async,
-        reason = "a queue that has to look for something when it is opened would be opened the same way"
-    )]
     pub async fn open(
         sdk: &SdkConfig,
         options: Options,

@@ -23,7 +23,7 @@ use super::views::sum;
 use super::{AwsQueue, Shared};
 
 /// What a tenant has set.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct NoticesRow {
     v: u64,
     body: String,

@@ -78,7 +78,7 @@ impl Shared {
         let quietly = async {
             iter(timers).for_each_concurrent(AT_ONCE, |(wait, timer)| self.set_timer(wait, timer)).await;
             iter(told.letters)
-                .for_each_concurrent(AT_ONCE, |(render, at)| self.write_letter(render, at))
+                .for_each_concurrent(AT_ONCE, |(render, lease)| self.write_letter(render, lease))
                 .await;
         };
         join(self.ring(rings), quietly).await;
@@ -160,15 +160,15 @@ impl Shared {
         }
     }
 
-    /// Lays a letter for a render that failed then where Amazon's console and alarms see it.
-    async fn write_letter(&self, render: RenderId, at: i64) {
+    /// Lays a letter for a render that failed under that lease where Amazon's console and alarms see it.
+    async fn write_letter(&self, render: RenderId, lease: u32) {
         let Some(url) = &self.options.dead_letters_url else { return };
         let sent = match body(&Ring::Letter { render }) {
             Ok(body) => {
                 let request = self.sqs.send_message().queue_url(url).message_body(body);
                 let request = request
                     .message_group_id(render.to_string())
-                    .message_deduplication_id(format!("{render}-{at}"));
+                    .message_deduplication_id(format!("{render}-{lease}"));
                 request.send().await.map(drop).map_err(fault)
             }
             Err(error) => Err(error),

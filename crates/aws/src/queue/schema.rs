@@ -15,7 +15,7 @@ use lastframe_core::percent::encode;
 use lastframe_core::ports::QueueError;
 use lastframe_core::{RenderId, Status, TenantId};
 
-use super::table::{Key, storage};
+use super::table::{Key, fault, storage};
 
 /// An index of the table, with all text keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub const EXPIRES: &str = "expires";
 /// Into so many parts a list of the whole queue is divided, because one of them takes a thousand writes a second.
 pub(super) const PARTS: u32 = 4;
 /// So many counters a tenant has of each sort, because two transactions cannot write to one at a time.
-pub(super) const COUNTERS: u32 = 8;
+pub(super) const COUNTERS: u32 = 32;
 
 /// A number as it stands in a key.
 pub(super) fn padded(number: i64) -> String {
@@ -269,7 +269,7 @@ pub async fn create(sdk: &SdkConfig, table: &str) -> Result<Queues, QueueError> 
             .build();
         request = request.global_secondary_indexes(index.map_err(storage)?);
     }
-    request.send().await.map_err(storage)?;
+    request.send().await.map_err(fault)?;
 
     let sqs = aws_sdk_sqs::Client::new(sdk);
     let make = async |name: String, attributes: &[(QueueAttributeName, &str)]| {
@@ -277,7 +277,7 @@ pub async fn create(sdk: &SdkConfig, table: &str) -> Result<Queues, QueueError> 
         for (attribute, value) in attributes {
             request = request.attributes(attribute.clone(), *value);
         }
-        let made = request.send().await.map_err(storage)?;
+        let made = request.send().await.map_err(fault)?;
         made.queue_url.ok_or_else(|| storage(format!("queue {name} has no URL")))
     };
     let fifo = [(QueueAttributeName::FifoQueue, "true")];

@@ -1,5 +1,7 @@
 //! What time alone brings about, and what a death in the middle has left.
 
+use std::collections::BTreeSet;
+
 use futures_util::StreamExt as _;
 use futures_util::future::{join_all, try_join, try_join_all};
 use futures_util::stream::iter;
@@ -21,8 +23,8 @@ const LOOKED_AT: usize = 25;
 /// After so many milliseconds without a claim a lane is rung for anew: SQS may have dropped the message, as too old or as
 /// one that nobody could handle.
 const RING_ANEW: i64 = 6 * 60 * 60 * 1_000;
-/// Letters that are looked at in one sweep.
-const LETTERS: usize = 50;
+/// Letters that are looked at in one sweep: the oldest.
+const LETTERS: usize = 500;
 /// For so many milliseconds the list of parked lanes may not show what was written before.
 const SETTLED: i64 = 30_000;
 
@@ -153,21 +155,28 @@ impl Shared {
                 break;
             }
             looked_at += messages.len();
-            for message in messages {
-                let receipt = message.receipt_handle.unwrap_or_default();
-                // What is no letter is a ring that nobody could handle: that is for people to look at.
-                let stale = match serde_json::from_str(message.body.as_deref().unwrap_or_default()) {
-                    Ok(Ring::Letter { render }) => {
-                        let row = self.render_row(render).await?;
-                        row.is_none_or(|row| row.status != Status::Failed)
-                    }
-                    _ => false,
-                };
-                if stale {
+            // What is no letter is a ring that nobody could handle: that is for people to look at.
+            let letter = |body: &str| match serde_json::from_str(body) {
+                Ok(Ring::Letter { render }) => Some(render),
+                _ => None,
+            };
+            let letters: Vec<(Option<RenderId>, String)> = messages
+                .into_iter()
+                .map(|message| {
+                    let render = message.body.as_deref().and_then(letter);
+                    (render, message.receipt_handle.unwrap_or_default())
+                })
+                .collect();
+            let keys: BTreeSet<Key> =
+                letters.iter().filter_map(|(render, _)| *render).map(schema::render).collect();
+            let rows = self.render_rows(&Vec::from_iter(keys)).await?;
+            let failed = |id: RenderId| rows.iter().any(|row| row.id == id && row.status == Status::Failed);
+            for (render, receipt) in letters {
+                if render.is_none_or(failed) {
+                    kept.push(receipt);
+                } else {
                     let delete = self.sqs.delete_message().queue_url(url).receipt_handle(receipt);
                     delete.send().await.map_err(fault)?;
-                } else {
-                    kept.push(receipt);
                 }
             }
         }

@@ -32,8 +32,8 @@ pub(super) struct Told {
     pub(super) changed: Vec<RenderId>,
     /// Lanes that have work, now or later.
     pub(super) calls: Vec<(Key, Bell, Call)>,
-    /// Renders that failed, each with what tells this failure from others of it.
-    pub(super) letters: Vec<(RenderId, i64)>,
+    /// Renders that failed, each with the number of the lease that it failed under.
+    pub(super) letters: Vec<(RenderId, u32)>,
     /// Deliveries that are owed from that time on.
     pub(super) owed: Vec<(i64, i64)>,
     /// How attempts ended.
@@ -51,7 +51,7 @@ pub(super) enum If {
     Always,
 }
 
-#[derive(Debug)]
+/// Says nothing of itself in logs, for it has whole items.
 pub(super) struct Tx<'a> {
     queue: &'a Shared,
     /// Milliseconds since 1970: one moment for all that it writes.

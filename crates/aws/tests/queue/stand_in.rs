@@ -45,14 +45,27 @@ runpy.run_module('ministack', run_name='__main__')
 pub(crate) struct Moto;
 
 impl StandIn for Moto {
-    // It answers several requests at once, and nothing of it keeps transactions apart.
+    // It answers several requests at once, and nothing of it keeps transactions apart; and for each item of a transaction it
+    // makes a copy of the whole table, of which the first would do.
     const PROGRAM: &'static str = "
+import copy
+import moto.dynamodb.models as models
 from moto.dynamodb.responses import DynamoHandler
-guard, answer = threading.Lock(), DynamoHandler.call_action
+guard, answer, copies = threading.Lock(), DynamoHandler.call_action, {}
 def one_after_another(self):
     with guard:
+        copies.clear()
         return answer(self)
-DynamoHandler.call_action = one_after_another
+class CopyOnce:
+    copy = staticmethod(copy.copy)
+    @staticmethod
+    def deepcopy(value):
+        if not isinstance(value, models.Table):
+            return copy.deepcopy(value)
+        if id(value) not in copies:
+            copies[id(value)] = copy.deepcopy(value)
+        return copies[id(value)]
+DynamoHandler.call_action, models.copy = one_after_another, CopyOnce
 from moto.server import main
 main(['-H', '127.0.0.1', '-p', sys.argv[1]])
 ";

@@ -34,7 +34,7 @@ pub(super) struct HttpSection {
 pub struct Http {
     /// Connections at once. With more, the one that has waited longest for a request of its client is closed.
     pub max_connections: usize,
-    /// Live streams at once, each of which is a connection; the others are for requests that end.
+    /// Live streams at once, each of which is a connection; the others are for requests that end. A tenant may have half of them.
     pub max_streams: usize,
     /// The largest head of a request, in bytes; what comes in one piece may have twice as many.
     pub max_header: usize,

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use lastframe_core::{FieldError, Scope};
 use serde::{Deserialize, Serialize};
 
-use super::{Api, ApiError, Query};
+use super::{Api, ApiError, Query, up_to};
 use crate::audit::{Entry, Question};
 use crate::identity::Caller;
 
@@ -70,11 +70,7 @@ pub(super) async fn audit(
         time
     };
     let (since, until) = (time("since", query.since), time("until", query.until));
-    let limit = query.limit.map_or(Some(USUAL), |limit| limit.parse().ok());
-    let limit = limit.filter(|limit| (1..=MOST).contains(limit)).unwrap_or_else(|| {
-        errors.push(FieldError::new("/limit", format!("must be a number from 1 to {MOST}")));
-        USUAL
-    });
+    let limit = up_to("limit", query.limit.as_deref(), MOST, &mut errors).unwrap_or(USUAL);
     if !errors.is_empty() {
         return Err(ApiError::Invalid(errors));
     }

@@ -14,7 +14,7 @@ use lastframe_core::{FieldError, RenderId, Scope, Status};
 use serde::{Deserialize, Serialize};
 
 use super::renders::owned;
-use super::{Api, ApiError, Path, Query};
+use super::{Api, ApiError, Path, Query, page_size};
 use crate::identity::Caller;
 use crate::notify;
 
@@ -103,12 +103,8 @@ pub(super) async fn list(
 ) -> Result<Json<DeliveryPage>, ApiError> {
     caller.need(Scope::RendersRead)?;
     let mut errors = Vec::new();
+    let limit = page_size(query.limit.as_deref(), &mut errors);
     let mut refuse = |name: &str, why: String| errors.push(FieldError::new(format!("/{name}"), why));
-    let limit =
-        query.limit.map_or(Some(50), |text| text.parse().ok().filter(|limit| (1..=200).contains(limit)));
-    if limit.is_none() {
-        refuse("limit", "must be a number from 1 to 200".into());
-    }
     let before = query.cursor.map(|text| notify::parse_name(&text).map(|(_, number)| number));
     if before == Some(None) {
         refuse("cursor", "must be the `nextCursor` of a page".into());
@@ -125,7 +121,6 @@ pub(super) async fn list(
         Some(id) => Some(owned(&api, &caller, id).await?.id),
         None => None,
     };
-    let limit: u32 = limit.unwrap_or(50);
     let (tenant, before) = (Some(caller.tenant), before.flatten());
     let filter = DeliveryFilter { tenant, render, status, before, limit: limit + 1 };
     let mut deliveries = api.outbox.deliveries(filter).await?;

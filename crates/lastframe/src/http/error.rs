@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::limits::Reached;
 use crate::identity::Refused;
+use crate::live::Full;
 use crate::sites::BundleError;
 
 /// The code of a server that tells nobody what changes.
@@ -110,10 +111,8 @@ pub(crate) enum ApiError {
     LimitReached(Reached),
     #[error("too much is being asked for at once; try again")]
     Busy,
-    #[error(
-        "{0} streams are open, and there may be no more (http.max_streams); look now and then instead, or try again"
-    )]
-    TooManyStreams(usize),
+    #[error("{0}; look now and then instead, or try again")]
+    TooManyStreams(Full),
     #[error("the server's disk is full: nothing was accepted or changed")]
     NoSpace,
     #[error("{0}, and is not used; the server's log says more")]

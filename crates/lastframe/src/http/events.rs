@@ -95,7 +95,7 @@ pub(super) async fn events(
 ) -> Result<Response, ApiError> {
     caller.need(Scope::RendersRead)?;
     let render = owned(&api, &caller, &id).await?.id;
-    let follower = follow(&api, Topic::Render(render), last.as_deref())?;
+    let follower = follow(&api, &caller, Topic::Render(render), last.as_deref())?;
     // Looked at again, now that nothing falls in between.
     let found = owned(&api, &caller, &id).await?;
     let end = found.finished_at.filter(|_| found.status.is_terminal()).map(ended);
@@ -140,15 +140,15 @@ pub(super) async fn tenant_events(
     };
     caller.need(if all { Scope::Admin } else { Scope::RendersRead })?;
     let topic = if all { Topic::All } else { Topic::Tenant(caller.tenant.clone()) };
-    let follower = follow(&api, topic, last.as_deref())?;
+    let follower = follow(&api, &caller, topic, last.as_deref())?;
     let (anew, stopping) = (!follower.resumed(), api.stopping.clone());
     let stream = TenantStream { listener: Listener { api, caller, token, all }, follower, anew };
     Ok(answer(stopping, stream::unfold(stream, TenantStream::next)))
 }
 
-fn follow(api: &Api, topic: Topic, last: Option<&str>) -> Result<Follower, ApiError> {
+fn follow(api: &Api, caller: &Caller, topic: Topic, last: Option<&str>) -> Result<Follower, ApiError> {
     let live = api.live.as_ref().ok_or(ApiError::NoStreams)?;
-    live.follow(topic, last).ok_or(ApiError::TooManyStreams(api.config.http.max_streams))
+    live.follow(&caller.tenant, topic, last).map_err(ApiError::TooManyStreams)
 }
 
 /// A stream that ends when the server does.

@@ -25,6 +25,8 @@ mod tenants;
 mod view;
 
 use std::error::Error;
+use std::fmt::Display;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -35,7 +37,7 @@ use axum::http::request::Parts;
 use lastframe_core::outbox::Outbox;
 use lastframe_core::ports::{Accounts, Directory, Outputs, Queue};
 use lastframe_core::props::Fields;
-use lastframe_core::{Clock, Scope, TenantId};
+use lastframe_core::{Clock, FieldError, Scope, TenantId};
 use lastframe_worker::logs::Logs;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
@@ -295,6 +297,23 @@ impl<T: DeserializeOwned> FromRequestParts<Api> for Query<T> {
             .map(|axum::extract::Query(value)| Self(value))
             .map_err(|error| ApiError::BadQuery(error.body_text()))
     }
+}
+
+/// A number of the query, from 1 up; none when it is left out, or is none, which is added to what is wrong.
+fn up_to<T>(name: &str, text: Option<&str>, most: T, errors: &mut Vec<FieldError>) -> Option<T>
+where
+    T: FromStr + PartialOrd + Display + From<u8>,
+{
+    let number = text?.parse().ok().filter(|number| *number >= T::from(1) && *number <= most);
+    if number.is_none() {
+        errors.push(FieldError::new(format!("/{name}"), format!("must be a number from 1 to {most}")));
+    }
+    number
+}
+
+/// How many there are to a page, by its `limit`.
+fn page_size(limit: Option<&str>, errors: &mut Vec<FieldError>) -> u32 {
+    up_to("limit", limit, 200, errors).unwrap_or(50)
 }
 
 /// A body, whole and within the configured limit, and within that of the tenant whose token came with it.

@@ -8,7 +8,7 @@ use lastframe_core::ports::Filter;
 use lastframe_core::{FieldError, Render, RenderId, RenderRequest, Scope, Status};
 use serde::Deserialize;
 
-use super::{Api, ApiError, Path, Query, RenderPage, RenderView};
+use super::{Api, ApiError, Path, Query, RenderPage, RenderView, page_size, up_to};
 use crate::identity::Caller;
 
 /// Which renders to list.
@@ -44,17 +44,8 @@ pub(super) async fn list(
 ) -> Result<Json<RenderPage>, ApiError> {
     caller.need(Scope::RendersRead)?;
     let mut errors = Vec::new();
-    let mut number = |name: &str, text: Option<&String>, most: i64| {
-        let text = text?;
-        let number = text.parse().ok().filter(|number| (1..=most).contains(number));
-        if number.is_none() {
-            errors.push(FieldError::new(format!("/{name}"), format!("must be a number from 1 to {most}")));
-        }
-        number
-    };
-    let limit =
-        number("limit", query.limit.as_ref(), 200).and_then(|limit| u32::try_from(limit).ok()).unwrap_or(50);
-    let before = number("cursor", query.cursor.as_ref(), i64::MAX);
+    let limit = page_size(query.limit.as_deref(), &mut errors);
+    let before = up_to("cursor", query.cursor.as_deref(), i64::MAX, &mut errors);
     let status = match query.status.as_deref().map(str::parse::<Status>).transpose() {
         Ok(status) => status,
         Err(why) => {

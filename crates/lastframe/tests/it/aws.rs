@@ -11,6 +11,7 @@ use crate::cloud::{Cloud, FROM, SITE, Stack};
 use crate::function::{FRAMES, Faults};
 use crate::peer::Peer;
 use crate::server::PATIENCE;
+use crate::webhooks::Receiver;
 
 const SECRET: &str = "s3cret";
 
@@ -109,7 +110,7 @@ async fn the_guides_curl_makes_a_video_and_tells_whoever_waits_for_it_and_destro
     );
     let mail = timeout(PATIENCE, mail_to(&stack, "max@example.org")).await.expect("the mail comes");
     assert!(mail["Source"].as_str().unwrap().contains(FROM), "{mail}");
-    assert!(mail["Subject"].as_str().unwrap().contains("my film"), "{mail}");
+    assert!(mail["Subject"].as_str().unwrap().contains("is ready"), "{mail}");
 
     // Those who stay are asked by a name that has to be typed; whoever says that everything may go is believed.
     stack.cloud.run(&["aws", "destroy", "--delete-data", "--yes"]).await;
@@ -190,9 +191,11 @@ async fn renders_of_a_group_never_overlap_however_often_it_is_rung_for_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fatal_error_ends_in_the_dead_letters_and_redrive_brings_it_back() {
+    let mut receiver = Receiver::answering(&[503]).await;
     let stack = deployed().await;
     stack.cloud.remotion.befall(Faults { fatal: true, ..Faults::default() });
-    let id = stack.submit(json!({"queue": {"maxAttempts": 2}})).await;
+    let webhook = json!({"url": receiver.url, "secret": SECRET});
+    let id = stack.submit(json!({"queue": {"maxAttempts": 2}, "webhook": webhook})).await;
     let render = stack.ended(&id).await;
     assert_eq!(
         (&render["status"], &render["errors"][0]["code"], outcomes(&render)),
@@ -202,6 +205,10 @@ async fn a_fatal_error_ends_in_the_dead_letters_and_redrive_brings_it_back() {
     let dead = stack.output("deadLettersUrl");
     let letters = async { while stack.messages(dead).await != 1 {} };
     timeout(PATIENCE, letters).await.expect("a letter comes to the dead-letter queue");
+
+    // Who does not take the notice gets it again, from a function that a message with a delay has woken.
+    let (refused, taken) = (receiver.hears().await, receiver.hears().await);
+    assert_eq!((&refused.0, &refused.1["type"]), (&taken.0, &json!("error")), "{refused:?} {taken:?}");
 
     stack.cloud.remotion.befall(Faults::default());
     let told = stack.client(&["redrive", "--id", &id]).await;
@@ -216,8 +223,8 @@ async fn a_fatal_error_ends_in_the_dead_letters_and_redrive_brings_it_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_render_outlives_the_time_of_its_functions_and_their_death() {
     let stack = deployed().await;
-    // It hands back half a minute before its time ends.
-    stack.configure("render", &json!({"Timeout": 34})).await;
+    // It hands back when a third of its time is left.
+    stack.configure("render", &json!({"Timeout": 12})).await;
     stack.cloud.remotion.halt(true);
     let id = stack.submit(json!({"inputProps": {"n": "long"}})).await;
     stack

@@ -129,7 +129,8 @@ async fn without_the_right_key_the_server_refuses_to_start_and_says_what_it_need
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_written_without_encryption_is_sealed_when_it_is_turned_on() {
-    let server = Server::configured("[render]\nconcurrency = 1\n[encryption]\nenabled = false").await;
+    let server = Server::without_site("[render]\nconcurrency = 1\n[encryption]\nenabled = false").await;
+    server.add_site("test").await;
     server.request(Method::POST, "/v1/queue/pause").send().await.unwrap();
     let id = submit(&server, 5).await;
     assert!(!readable_in(server.data.path()).is_empty() && !server.data.path().join(KEY_FILE).exists());

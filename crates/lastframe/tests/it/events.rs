@@ -179,14 +179,32 @@ async fn a_render_goes_on_being_followed_where_it_was_and_its_end_is_told_once()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn there_are_no_more_streams_than_there_may_be_and_requests_get_through() {
-    let server = Server::without_site("[http]\nmax_streams = 2\n").await;
-    let streams =
-        [Stream::open(&server, "/v1/events", None).await, Stream::open(&server, "/v1/events", None).await];
-    let refused = ask(&server, &server.token, "/v1/events", None).await;
-    assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (503, &"10".parse().unwrap()));
-    assert_eq!(refused.json::<Value>().await.unwrap()["code"], "too_many_streams");
+    let server = Server::without_site("[http]\nmax_streams = 4\n").await;
+    let (own, path) = (server.token.clone(), "/v1/events");
+    let acme = server.token_of("acme", &["renders:read"]).await;
+    let bolt = server.token_of("bolt", &["renders:read"]).await;
+    let refused = async |token: &str| {
+        let answer = ask(&server, token, path, None).await;
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()["retry-after"]),
+            (503, &"10".parse().unwrap())
+        );
+        let why: Value = answer.json().await.unwrap();
+        assert_eq!(why["code"], "too_many_streams");
+        why["detail"].as_str().unwrap().to_owned()
+    };
+    let streams = [Stream::open(&server, path, None).await, Stream::open(&server, path, None).await];
+    assert!(
+        refused(&own).await.starts_with("2 streams of your tenant are open"),
+        "half of all is for others"
+    );
+    let mut others = Vec::new();
+    for _ in 0..2 {
+        others.push(Stream::open_with(&server, &acme, path, None).await);
+    }
+    assert!(refused(&bolt).await.starts_with("4 streams are open"));
     assert_eq!(server.get("/v1/renders").await.status(), 200);
     drop(streams);
-    let room = async { while ask(&server, &server.token, "/v1/events", None).await.status() != 200 {} };
+    let room = async { while ask(&server, &bolt, path, None).await.status() != 200 {} };
     timeout(PATIENCE, room).await.expect("who leaves makes room");
 }

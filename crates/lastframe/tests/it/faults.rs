@@ -115,6 +115,9 @@ async fn a_server_stopped_past_its_leases_changes_nothing_that_was_decided_meanw
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_of_the_site_fail_at_once_with_its_message_and_its_own_source() {
     let server = Server::start().await;
+    // Beside the others, for it takes its time.
+    let hangs = json!({"timeoutInMilliseconds": 7000, "queue": {"maxAttempts": 2}});
+    let hangs = server.submit("hangs", hangs).await;
     for (composition, codes, message) in [
         ("throws", vec!["component_error"], "boom at frame 3"),
         ("metadata-throws", vec!["calculate_metadata_failed"], "bad data: points is empty"),
@@ -133,9 +136,7 @@ async fn faults_of_the_site_fail_at_once_with_its_message_and_its_own_source() {
         assert!(log.contains(message), "{log}");
     }
     // A fault that may pass is tried as often as was asked for.
-    let id =
-        server.submit("hangs", json!({"timeoutInMilliseconds": 7000, "queue": {"maxAttempts": 2}})).await;
-    let render = server.ended(&id).await;
+    let render = server.ended(&hangs).await;
     assert_eq!((&render["status"], &render["attempt"]), (&json!("failed"), &json!(2)), "{render}");
     assert_eq!(render["errors"][0]["code"], "delay_render_timeout");
     let id = server

@@ -102,6 +102,41 @@ async fn a_thousand_slow_connections_do_not_stop_a_healthy_client_and_are_cut() 
     assert_eq!(server.get("/readyz").await.status(), 200);
 }
 
+/// Asks over a connection that is kept, and gives the status of the answer; none when the connection is closed instead.
+async fn asked_again(stream: &mut TcpStream, meanwhile: impl AsyncFnOnce()) -> Option<u16> {
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.ok()?;
+    meanwhile().await;
+    let mut answer = String::new();
+    while !answer.ends_with('}') {
+        let mut piece = [0; 4096];
+        let read =
+            timeout(AT_ONCE, stream.read(&mut piece)).await.expect("there is an answer, or an end").ok()?;
+        answer.push_str(std::str::from_utf8(&piece[..read]).unwrap());
+        if read == 0 {
+            return None;
+        }
+    }
+    answer.split(' ').nth(1)?.parse().ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stood_still_answers_over_the_connections_that_were_free_meanwhile() {
+    let server = Server::without_site(SHORT).await;
+    let mut meanwhile = TcpStream::connect(address(&server)).await.unwrap();
+    let mut afterwards = TcpStream::connect(address(&server)).await.unwrap();
+    for stream in [&mut meanwhile, &mut afterwards] {
+        assert_eq!(asked_again(stream, async || {}).await, Some(200));
+    }
+    server.signal("STOP");
+    // Longer than a free connection is kept. A process that stands still signals nothing.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let gone_on = async || server.signal("CONT");
+    assert_eq!(asked_again(&mut meanwhile, gone_on).await, Some(200), "asked while it stood still");
+    assert_eq!(asked_again(&mut afterwards, async || {}).await, Some(200), "asked as soon as it went on");
+    let read = timeout(Duration::from_secs(60), meanwhile.read(&mut [0])).await;
+    assert_eq!(read.unwrap().unwrap(), 0, "a connection that stays free is closed");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn with_every_connection_taken_the_one_that_waits_longest_makes_room() {
     raise_open_files();

@@ -10,7 +10,7 @@ use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::server::{Server, client, run, without_renders};
+use crate::server::{Prepared, Server, client, run, without_renders};
 
 /// Somebody who uses a server, with a site `test` of its own.
 struct Tenant {
@@ -21,7 +21,6 @@ struct Tenant {
 
 impl Tenant {
     async fn of(server: &Server, name: &'static str) -> Self {
-        server.add_site_of(&server.token_of(name, &["admin"]).await, "test").await;
         let token = server.token_of(name, &["renders:read", "renders:write"]).await;
         Self { name, url: server.url.clone(), token }
     }
@@ -65,7 +64,13 @@ async fn put(server: &Server, tenant: &str, settings: Value) {
 
 /// A server that starts nothing, and two tenants of it.
 async fn paused(config: &str) -> (Server, Tenant, Tenant) {
-    let server = Server::without_site(config).await;
+    static WITH_SITES: Prepared = Prepared::new();
+    let add = async |server: &Server| {
+        for name in ["acme", "bolt"] {
+            server.add_site_of(&server.token_of(name, &["admin"]).await, "test").await;
+        }
+    };
+    let server = Server::on(WITH_SITES.folder(config, add).await).await;
     server.post("/v1/queue/pause", &Value::Null).await;
     let (acme, bolt) = (Tenant::of(&server, "acme").await, Tenant::of(&server, "bolt").await);
     (server, acme, bolt)

@@ -120,7 +120,8 @@ async fn the_command_line_sets_shows_and_rotates() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_render_that_says_nothing_itself_owes_what_its_tenant_tells_by_default() {
-    let mut server = Server::configured(&format!("[encryption]\nenabled = false\n{MAIL}")).await;
+    let mut server = Server::without_site(&format!("[encryption]\nenabled = false\n{MAIL}")).await;
+    server.add_site("test").await;
     server.post("/v1/queue/pause", &Value::Null).await;
     let path = "/v1/tenants/default/notices";
     let defaults = json!({"webhookUrl": "http://127.0.0.1:9/default", "email": ["anna@example.com"]});

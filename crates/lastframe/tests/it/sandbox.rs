@@ -95,7 +95,8 @@ fn forbidden(server: &Server, allowed: &Host, metadata: &Host) -> Vec<String> {
 async fn a_page_reaches_what_is_allowed_and_nothing_of_the_machine() {
     let (allowed, metadata) =
         (Host::start(Ipv4Addr::LOCALHOST).await, Host::start(Ipv4Addr::new(127, 0, 0, 2)).await);
-    let server = Server::configured(&config(allowed.address, "required")).await;
+    let server = Server::without_site(&config(allowed.address, "required")).await;
+    server.add_site("test").await;
     let mut urls = forbidden(&server, &allowed, &metadata);
     let harmless = urls.len();
     urls.push(format!("http://{}/text", allowed.address));

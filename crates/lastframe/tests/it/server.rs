@@ -10,6 +10,7 @@ use lastframe::config::{Config, Flags};
 use lastframe_worker::local::Sandbox;
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 /// No step of a test takes so long unless it hangs.
@@ -39,9 +40,7 @@ impl Server {
     }
 
     pub(crate) async fn configured(config: &str) -> Self {
-        let server = Self::without_site(config).await;
-        server.add_site("test").await;
-        server
+        Self::on(prepared(config).await).await
     }
 
     pub(crate) async fn without_site(config: &str) -> Self {
@@ -346,6 +345,43 @@ impl Drop for Server {
             self.process.kill().ok();
             self.process.wait().ok();
         }
+    }
+}
+
+/// A data folder of its own that knows the test site as `test`.
+pub(crate) async fn prepared(config: &str) -> tempfile::TempDir {
+    static WITH_SITE: Prepared = Prepared::new();
+    WITH_SITE.folder(config, async |server| server.add_site("test").await).await
+}
+
+/// A data folder that is made once, and copied for each test that wants to begin with it: to look into a site takes a browser,
+/// and seconds. Keys and the admin's token are therefore the same in all copies.
+pub(crate) struct Prepared(OnceCell<Vec<u8>>);
+
+impl Prepared {
+    pub(crate) const fn new() -> Self {
+        Self(OnceCell::const_new())
+    }
+
+    /// A copy with that configuration; for the first, `make` tells a server on it what all shall know.
+    pub(crate) async fn folder(&self, config: &str, make: impl AsyncFnOnce(&Server)) -> tempfile::TempDir {
+        let pack = async || {
+            let mut server = Server::without_site("").await;
+            make(&server).await;
+            server.signal("TERM");
+            assert!(server.exit().await.success(), "{}", server.log());
+            std::fs::remove_file(server.data.path().join("server.log")).unwrap();
+            let mut archive = tar::Builder::new(Vec::new());
+            archive.append_dir_all(".", server.data.path()).unwrap();
+            archive.into_inner().unwrap()
+        };
+        let packed = self.0.get_or_init(pack).await;
+        let data = tempfile::tempdir().unwrap();
+        let mut archive = tar::Archive::new(packed.as_slice());
+        archive.set_preserve_permissions(true);
+        archive.unpack(data.path()).unwrap();
+        std::fs::write(data.path().join("lastframe.toml"), config).unwrap();
+        data
     }
 }
 

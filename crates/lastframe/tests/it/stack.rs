@@ -194,10 +194,30 @@ fn interrupt(child: &Child) {
     send_signal("INT", i32::try_from(child.id()).unwrap());
 }
 
+#[test]
+fn the_table_of_the_stack_is_the_one_that_the_queue_knows() {
+    use lastframe_aws::queue::schema::{EXPIRES, INDEXES, KEY};
+    use lastframe_stack::template::{Parameters, Template};
+    let template = Template::parse(lastframe_stack::TEMPLATE).unwrap().resolved(&Parameters::new());
+    let table = &template.section("Resources").find(|(name, _)| *name == "Table").unwrap().1["Properties"];
+    let keys = |partition: &str, sort: &str| json!([{"AttributeName": partition, "KeyType": "HASH"}, {"AttributeName": sort, "KeyType": "RANGE"}]);
+    let index = |index: &lastframe_aws::queue::schema::Index| {
+        let projection = match index.include {
+            [] => json!({"ProjectionType": "KEYS_ONLY"}),
+            include => json!({"ProjectionType": "INCLUDE", "NonKeyAttributes": include}),
+        };
+        json!({"IndexName": index.name, "KeySchema": keys(index.partition, index.sort), "Projection": projection})
+    };
+    assert_eq!(table["KeySchema"], keys(KEY.0, KEY.1));
+    assert_eq!(table["TimeToLiveSpecification"]["AttributeName"], EXPIRES);
+    assert_eq!(table["GlobalSecondaryIndexes"], INDEXES.iter().map(index).collect::<Value>());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stack_is_made_once_changed_when_something_changes_and_taken_away_with_or_without_its_data() {
     let account = Account::start().await;
-    let made = account.deploy(&["-p", "MaximumConcurrency=7", "--json"]);
+    let remotion = ["-p", "RemotionFunction=remotion-render-x", "-p", "RemotionBucket=remotionlambda-x"];
+    let made = account.deploy(&[&remotion[..], &["-p", "MaximumConcurrency=7", "--json"]].concat());
     assert_eq!(made.exit, 0, "{made:?}");
     assert!(
         made.notes.contains("CREATE_COMPLETE") && made.notes.contains("sqs:SendMessage"),
@@ -237,7 +257,11 @@ async fn a_stack_is_made_once_changed_when_something_changes_and_taken_away_with
     assert!(changed.exit == 0 && changed.notes.contains("it is there already"), "{changed:?}");
     let status = account.json(&["status"]);
     assert_eq!((&status["maximumConcurrency"], &status["status"]), (&json!(7), &json!("UPDATE_COMPLETE")));
-    assert_eq!(status["functions"].as_array().unwrap().len(), 3, "{status}");
+    assert_eq!(
+        (status["functions"].as_array().unwrap().len(), &status["claimable"]),
+        (3, &json!(0)),
+        "{status}"
+    );
 
     // Somebody signs in, and the gateway lets them through.
     let user = account.run_with(&["user", "add", "ana@example.com", "--token", "--json"], PASSWORD);
@@ -289,7 +313,7 @@ async fn whoever_is_asked_sees_who_may_do_what_and_no_changes_nothing() {
     let in_terminal = |arguments: &[&str]| in_a_terminal(account.command(account.s3.url(), arguments));
     let (mut child, mut terminal) = in_terminal(&deploy);
     let shown = await_shown(&mut terminal, "Deploy these changes?");
-    assert!(shown.contains("AWS:${RenderRole}") && shown.contains("remotionlambda-"), "{shown}");
+    assert!(shown.contains("AWS:${RenderRole}") && shown.contains("sqs:SendMessage"), "{shown}");
     terminal.write_all(b"n\n").unwrap();
     await_shown(&mut terminal, "nothing was changed");
     assert_eq!(child.wait().unwrap().code(), Some(1));
@@ -338,7 +362,10 @@ async fn a_deployment_that_fails_says_what_failed_and_what_became_of_it_and_the_
     ] {
         assert!(first.notes.contains(part), "{part}: {}", first.notes);
     }
-    assert!(!account.left().await.iter().any(|name| name.ends_with("us-east-1")), "a new bucket is no data");
+    assert!(
+        !account.left().await.iter().any(|name| name == "lastframe-000000000000-us-east-1"),
+        "a new bucket is no data"
+    );
     let asked = account.run(&["deploy", "--code", "code.zip", "-p", "ExistingUserPool="]);
     assert!(asked.exit == 2 && asked.notes.contains("never came to be"), "{asked:?}");
     let second = account.deploy(&["-p", "ExistingUserPool="]);

@@ -1,9 +1,7 @@
 //! Webhooks: what receivers that others made make of them, and what becomes of them with receivers that do not do well.
 
 use std::collections::VecDeque;
-use std::io::Write as _;
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,11 +15,11 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use sha2::Sha512;
 use tokio::net::TcpListener;
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::peer::Peer;
-use crate::server::{Server, client, run, without_renders};
+use crate::server::{Server, client, prepared, run, without_renders};
 
 /// Receivers of tests are on this machine.
 const CONFIG: &str = "[webhook]\nallow_hosts = [\"127.0.0.1\"]\n[queue]\nretry_delay = \"200ms\"\n";
@@ -92,6 +90,32 @@ impl Api {
         self.delivery_once(render, |delivery| delivery["status"] == "delivered").await
     }
 
+    /// Waits until the figures say of webhooks that so many wait, and how often they were retried, delivered and given up.
+    async fn figures(&self, pending: u64, outcomes: [Option<u64>; 3]) {
+        let total = |(outcome, count): (&str, Option<u64>)| {
+            let series = format!("lastframe_deliveries_total{{channel=\"webhook\",outcome=\"{outcome}\"}}");
+            (series, count)
+        };
+        let mut expected: Vec<_> =
+            ["retried", "delivered", "failed"].into_iter().zip(outcomes).map(total).collect();
+        expected.push(("lastframe_deliveries_pending".into(), Some(pending)));
+        let stand = async {
+            loop {
+                let request = client().get(format!("{}/metrics", self.url)).bearer_auth(&self.token);
+                let text = request.send().await.unwrap().text().await.unwrap();
+                let value = |series: &str| {
+                    text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
+                };
+                if expected.iter().all(|(series, count)| value(series) == *count) {
+                    return;
+                }
+                // They follow what is written down, and nothing signals that they have.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, stand).await.unwrap_or_else(|_| panic!("never: {expected:?}"));
+    }
+
     async fn tried(&self, render: &str, times: usize) -> Value {
         self.delivery_once(render, |delivery| {
             delivery["log"].as_array().is_some_and(|log| log.len() == times)
@@ -105,14 +129,14 @@ fn api(server: &Server) -> Api {
 }
 
 /// A receiver in this process that answers what it is told to; 200 when it is told nothing more. 0 is no answer at all.
-struct Receiver {
-    url: String,
+pub(crate) struct Receiver {
+    pub(crate) url: String,
     heard: mpsc::UnboundedReceiver<(HeaderMap, Value)>,
     answers: Arc<Mutex<VecDeque<u16>>>,
 }
 
 impl Receiver {
-    async fn answering(answers: &[u16]) -> Self {
+    pub(crate) async fn answering(answers: &[u16]) -> Self {
         Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), answers)
     }
 
@@ -134,7 +158,7 @@ impl Receiver {
     }
 
     /// The next webhook: its id, and its body.
-    async fn hears(&mut self) -> (String, Value) {
+    pub(crate) async fn hears(&mut self) -> (String, Value) {
         let heard =
             tokio::time::timeout(PATIENCE, self.heard.recv()).await.expect("something comes").unwrap();
         (heard.0["webhook-id"].to_str().unwrap().to_owned(), heard.1)
@@ -213,36 +237,19 @@ async fn the_receivers_of_remotion_and_of_standard_webhooks_take_what_is_sent_an
     assert_eq!(film.bytes().await.unwrap(), server.output(&ids[0]).await);
 }
 
-/// A data folder with the test site, and the token of its admin. The site is added once for all tests that render nothing.
-async fn folder(config: &str) -> (tempfile::TempDir, String) {
-    static PACKED: OnceCell<Vec<u8>> = OnceCell::const_new();
-    let pack = async || {
-        let mut server = Server::configured("").await;
-        server.signal("TERM");
-        assert!(server.exit().await.success());
-        let data = server.give_up_data();
-        Command::new("tar").arg("-cC").arg(data.path()).arg(".").output().unwrap().stdout
-    };
-    let packed = PACKED.get_or_init(pack).await;
-    let data = tempfile::tempdir().unwrap();
-    let mut tar = Command::new("tar").arg("-xC").arg(data.path()).stdin(Stdio::piped()).spawn().unwrap();
-    tar.stdin.take().unwrap().write_all(packed).unwrap();
-    assert!(tar.wait().unwrap().success());
-    // Of the server that is gone.
-    std::fs::remove_file(data.path().join("address")).ok();
-    std::fs::write(data.path().join("lastframe.toml"), format!("listen = \"127.0.0.1:0\"\n{config}"))
-        .unwrap();
-    let token = std::fs::read_to_string(data.path().join("admin-token")).unwrap();
-    (data, token.trim().to_owned())
+/// A data folder with the test site, for a server that renders nothing.
+async fn folder(config: &str) -> tempfile::TempDir {
+    prepared(&format!("listen = \"127.0.0.1:0\"\n{config}")).await
 }
 
 /// The program in this process, under a clock that the test moves.
 async fn under_clock(config: &str) -> (App, Api, Arc<ManualClock>, tempfile::TempDir) {
-    let (data, token) = folder(config).await;
+    let data = folder(config).await;
+    let token = std::fs::read_to_string(data.path().join("admin-token")).unwrap();
     let flags = Flags { data: Some(data.path().into()), ..Flags::default() };
     let clock = Arc::new(ManualClock::new(SystemClock::new().now()));
     let app = App::start(without_renders(flags), Arc::clone(&clock) as _).await.unwrap();
-    let api = Api { url: format!("http://{}", app.address), token };
+    let api = Api { url: format!("http://{}", app.address), token: token.trim().to_owned() };
     (app, api, clock, data)
 }
 
@@ -262,6 +269,7 @@ async fn a_receiver_that_was_down_for_an_hour_hears_it_once_it_is_up() {
     }
     let down = api.tried(&id, 4).await;
     assert_eq!((&down["status"], &down["tries"]), (&json!("pending"), &json!(4)));
+    api.figures(1, [Some(4), None, None]).await;
     let mut receiver = Receiver::on(TcpListener::bind(address).await.unwrap(), &[503]);
     let next = down["nextTryAt"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     let wait = Duration::try_from(next - clock.now()).unwrap();
@@ -277,6 +285,7 @@ async fn a_receiver_that_was_down_for_an_hour_hears_it_once_it_is_up() {
     assert_eq!(json!(log), json!([null, null, null, null, 503, 200]));
     assert!(up["log"][0]["error"].as_str().unwrap().starts_with("cannot connect"), "{up}");
     assert_eq!((up.get("nextTryAt"), up["log"][5].get("error")), (None, None));
+    api.figures(0, [Some(5), Some(1), None]).await;
     app.stop(CancellationToken::new()).await.unwrap();
 }
 
@@ -296,6 +305,7 @@ async fn whoever_does_not_answer_holds_up_nobody_else_and_may_be_told_again() {
     let (id, _) = good.hears().await;
     let failed = api.tried(&refused, 1).await;
     assert_eq!((&failed["status"], &failed["log"][0]["code"]), (&json!("failed"), &json!(410)));
+    api.figures(6, [None, None, Some(1)]).await;
     assert!(hanging.heard.try_recv().is_err(), "four at once, and no more");
     let page = api.get("/v1/deliveries?status=pending&limit=4").await;
     assert_eq!(page["deliveries"].as_array().unwrap().len(), 4);
@@ -347,7 +357,7 @@ async fn whoever_does_not_answer_holds_up_nobody_else_and_may_be_told_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_killed_before_it_has_told_tells_when_it_is_back() {
-    let server = Server::on(folder(CONFIG).await.0).await;
+    let server = Server::on(folder(CONFIG).await).await;
     let mut receiver = Receiver::answering(&[0]).await;
     let id = api(&server).cancelled(&receiver.url).await;
     let first = receiver.hears().await;
@@ -375,7 +385,7 @@ async fn a_server_that_is_killed_before_it_has_told_tells_when_it_is_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_public_is_not_reached_unless_it_is_allowed() {
-    let mut server = Server::on(folder("").await.0).await;
+    let mut server = Server::on(folder("").await).await;
     let mut receiver = Receiver::answering(&[]).await;
     let (later, url) = (format!("queue.runAt={LATER}"), receiver.url.as_str());
     let submitted = run(&server, &["render", "test", "tiny", "--webhook", url, "--set", &later, "--detach"]);

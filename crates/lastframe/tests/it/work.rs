@@ -37,7 +37,7 @@ const LEASE: &str = "4s";
 
 /// What stands in for AWS, where everybody on the network reaches it; with a queue, its bucket, and the test site.
 struct Cloud {
-    process: Child,
+    _process: Running,
     url: String,
     queue: AwsQueue,
     /// What the environment of a worker says of the queue.
@@ -51,7 +51,7 @@ impl Cloud {
         let folder = tempfile::tempdir().unwrap();
         let port = TcpListener::bind((here, 0)).await.unwrap().local_addr().unwrap().port();
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/peers/venv/bin/ministack");
-        let mut process = Command::new(&program)
+        let process = Command::new(&program)
             .env("GATEWAY_PORT", port.to_string())
             .env("BIND_HOST", here.to_string())
             .env("MINISTACK_HOST", here.to_string())
@@ -64,17 +64,21 @@ impl Cloud {
             .unwrap_or_else(|error| {
                 panic!("{}: {error}; `scripts/setup tests` installs it", program.display())
             });
+        let mut process = Running(process);
         let url = format!("http://{here}:{port}");
         while client().get(format!("{url}/_ministack/health")).send().await.is_err() {
-            assert!(process.try_wait().unwrap().is_none(), "the service ended");
+            assert!(process.0.try_wait().unwrap().is_none(), "the service ended");
             // It cannot signal that it listens; asking again is all there is.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let sdk = lastframe_aws::sdk(None, Some(REGION)).await.into_builder().endpoint_url(&url);
         let keys = Credentials::new(KEY, SECRET, None, None, "test");
         let sdk = sdk.credentials_provider(SharedCredentialsProvider::new(keys)).build();
-        let made =
-            client().put(format!("{url}/{BUCKET}")).header("authorization", SIGNED).send().await.unwrap();
+        let place = format!(
+            "<CreateBucketConfiguration><LocationConstraint>{REGION}</LocationConstraint></CreateBucketConfiguration>"
+        );
+        let made = client().put(format!("{url}/{BUCKET}")).header("authorization", SIGNED).body(place);
+        let made = made.send().await.unwrap();
         assert_eq!(made.status(), 200);
         let queues = schema::create(&sdk, TABLE).await.unwrap();
         let variables = vec![
@@ -105,7 +109,7 @@ impl Cloud {
         let files = Router::new().fallback_service(ServeDir::new(site.path()));
         tokio::spawn(async { axum::serve(listener, files).await });
         queue.put_site(&tenant(), version(site.path(), place)).await.unwrap();
-        Self { process, url, queue, variables, _folder: folder, _site: site }
+        Self { _process: process, url, queue, variables, _folder: folder, _site: site }
     }
 
     /// Submits a render of so many slow frames, in a group.
@@ -172,16 +176,19 @@ impl Cloud {
     }
 }
 
-impl Drop for Cloud {
+/// A process that ends with the test, however that ends.
+struct Running(Child);
+
+impl Drop for Running {
     fn drop(&mut self) {
-        self.process.kill().ok();
-        self.process.wait().ok();
+        self.0.kill().ok();
+        self.0.wait().ok();
     }
 }
 
 /// `lastframe work` on a machine.
 struct Worker {
-    process: Child,
+    process: Running,
     data: tempfile::TempDir,
 }
 
@@ -201,7 +208,7 @@ impl Worker {
         command.args(["work", "--name", name, "--concurrency", "1"]).env("LASTFRAME_DATA", data.path());
         command.envs(cloud.variables.iter().map(|(name, value)| (name, value)));
         let process = command.stderr(log.try_clone().unwrap()).stdout(log).spawn().unwrap();
-        Self { process, data }
+        Self { process: Running(process), data }
     }
 
     fn log(&self) -> String {
@@ -209,13 +216,13 @@ impl Worker {
     }
 
     fn signal(&self, signal: &str) {
-        send_signal(signal, i32::try_from(self.process.id()).unwrap());
+        send_signal(signal, i32::try_from(self.process.0.id()).unwrap());
     }
 
     async fn exit(&mut self) -> ExitStatus {
         let exited = async {
             loop {
-                if let Some(status) = self.process.try_wait().unwrap() {
+                if let Some(status) = self.process.0.try_wait().unwrap() {
                     return status;
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -225,13 +232,6 @@ impl Worker {
             Ok(status) => status,
             Err(_) => panic!("it does not end:\n{}", self.log()),
         }
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        self.process.kill().ok();
-        self.process.wait().ok();
     }
 }
 

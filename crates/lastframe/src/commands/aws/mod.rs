@@ -8,6 +8,7 @@ mod table;
 mod user;
 
 use clap::{Args, Subcommand, ValueEnum};
+use lastframe_aws::SdkConfig;
 use lastframe_stack::deploy::{Ended, Event};
 use lastframe_stack::{Error, Stack, TEMPLATE};
 
@@ -66,9 +67,12 @@ struct Which {
 }
 
 impl Which {
+    async fn sdk(&self) -> SdkConfig {
+        lastframe_aws::sdk(self.profile.as_deref(), self.region.as_deref()).await
+    }
+
     async fn stack(&self) -> Result<Stack, Failed> {
-        let sdk = lastframe_aws::sdk(self.profile.as_deref(), self.region.as_deref()).await;
-        Ok(Stack::new(&sdk, &self.stack).map_err(failed)?)
+        Stack::new(&self.sdk().await, &self.stack).map_err(failed)
     }
 }
 
