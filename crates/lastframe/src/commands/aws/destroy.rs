@@ -4,7 +4,7 @@ use clap::Args;
 use lastframe_stack::Stack;
 use lastframe_stack::data::Kept;
 
-use super::{Answer, Teller, Which, ask, causes, failed};
+use super::{Answer, Which, ask, causes, failed, follow_to_its_end, unless_interrupted};
 use crate::client::Failed;
 use crate::commands::follow::{Interrupts, can_ask};
 use crate::commands::note;
@@ -34,11 +34,15 @@ impl Destroy {
     pub(super) async fn run(self) -> Result<Exit, Failed> {
         let stack = self.which.stack().await?;
         let mut interrupts = Interrupts::listen()?;
-        let found = stack.describe().await.map_err(failed)?;
-        let data = match &found {
-            Some(_) => stack.data().await.map_err(failed)?,
-            None => stack.kept().await.map_err(failed)?,
+        let looking = async {
+            let found = stack.describe().await.map_err(failed)?;
+            let data = match &found {
+                Some(_) => stack.data().await.map_err(failed)?,
+                None => stack.kept().await.map_err(failed)?,
+            };
+            Ok::<_, Failed>((found, data))
         };
+        let (found, data) = unless_interrupted(&mut interrupts, looking).await?;
         if found.is_none() && data.is_empty() {
             note(format!("there is no stack {} in {}, and no data of one", stack.name(), stack.region()));
             if self.delete_data {
@@ -46,16 +50,16 @@ impl Destroy {
             }
             return Ok(Exit::Done);
         }
-        let delete = self.decide(&stack, &data, &mut interrupts).await?;
+        let has_role = found
+            .as_ref()
+            .is_some_and(|found| found.parameters.get("RemotionRole").is_some_and(|role| role == "create"));
+        let delete = self.decide(&stack, &data, has_role, &mut interrupts).await?;
         if let Some(found) = &found {
-            let mut teller = Teller::default();
-            let ended = tokio::select! {
-                ended = stack.delete(found, |event| teller.tell(event)) => ended.map_err(failed)?,
-                () = interrupts.next() => {
-                    let message = "interrupted; CloudFormation goes on deleting the stack. `lastframe aws destroy` again does the rest";
-                    return Err(Failed::new(Exit::Interrupted, message));
-                }
+            let operation = stack.delete(found).await.map_err(failed)?;
+            let goes_on = || {
+                "interrupted; CloudFormation goes on deleting the stack. `lastframe aws destroy` again does the rest".into()
             };
+            let ended = follow_to_its_end(&stack, &operation, 0, &mut interrupts, goes_on).await?;
             if !ended.is_well() {
                 let message = format!(
                     "the stack was not deleted ({}). What failed:{}\nMend that, and destroy again: what is gone already is no \
@@ -67,9 +71,18 @@ impl Destroy {
             }
         }
         if delete {
-            // An interrupt ends this between two things; the next `destroy` finds what is left.
-            stack.remove(&data, |gone| note(format!("deleted {gone}"))).await.map_err(failed)?;
-            remove_code(&stack).await?;
+            let removing = async {
+                stack.remove(&data, |gone| note(format!("deleted {gone}"))).await.map_err(failed)?;
+                remove_code(&stack).await
+            };
+            tokio::select! {
+                removed = removing => removed?,
+                () = interrupts.next() => {
+                    let message = "interrupted; the stack is gone, and part of its data. `lastframe aws destroy --delete-data` again does \
+                                   the rest";
+                    return Err(Failed::new(Exit::Interrupted, message));
+                }
+            }
             note(format!("nothing of {} is left in {}", stack.name(), stack.region()));
         } else if !data.is_empty() {
             note(format!(
@@ -81,7 +94,13 @@ impl Destroy {
     }
 
     /// Whether the data goes too. Nothing is destroyed that nobody has agreed to.
-    async fn decide(&self, stack: &Stack, data: &Kept, interrupts: &mut Interrupts) -> Result<bool, Failed> {
+    async fn decide(
+        &self,
+        stack: &Stack,
+        data: &Kept,
+        has_role: bool,
+        interrupts: &mut Interrupts,
+    ) -> Result<bool, Failed> {
         let told = self.keep_data || self.delete_data;
         if self.yes && (told || data.is_empty()) {
             return Ok(self.delete_data);
@@ -101,6 +120,11 @@ impl Destroy {
                 Answer::Line(_) => return Err(refused()),
                 Answer::Interrupted => return Err(interrupted()),
             }
+        }
+        if has_role {
+            note(
+                "This stack made the role remotion-lambda-role, and takes it along: Remotion's functions run under it, in all regions.",
+            );
         }
         let what = if delete { "and all its data, " } else { "" };
         let question = format!(
