@@ -57,7 +57,7 @@ impl Destroy {
         if let Some(found) = &found {
             let operation = stack.delete(found).await.map_err(failed)?;
             let goes_on = || {
-                "interrupted; CloudFormation goes on deleting the stack. `lastframe aws destroy` again does the rest".into()
+                "interrupted; CloudFormation goes on deleting the stack. `lastframe aws destroy` again does the rest".to_owned()
             };
             let ended = follow_to_its_end(&stack, &operation, 0, &mut interrupts, goes_on).await?;
             if !ended.is_well() {
