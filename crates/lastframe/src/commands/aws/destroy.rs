@@ -1,8 +1,9 @@
 //! `lastframe aws destroy`.
 
 use clap::Args;
-use lastframe_stack::Stack;
 use lastframe_stack::data::Kept;
+use lastframe_stack::deploy::Operation;
+use lastframe_stack::{Described, Stack};
 
 use super::{Answer, Which, ask, causes, failed, follow_to_its_end, unless_interrupted};
 use crate::client::Failed;
@@ -54,21 +55,8 @@ impl Destroy {
             .as_ref()
             .is_some_and(|found| found.parameters.get("RemotionRole").is_some_and(|role| role == "create"));
         let delete = self.decide(&stack, &data, has_role, &mut interrupts).await?;
-        if let Some(found) = &found {
-            let operation = stack.delete(found).await.map_err(failed)?;
-            let goes_on = || {
-                "interrupted; CloudFormation goes on deleting the stack. `lastframe aws destroy` again does the rest".to_owned()
-            };
-            let ended = follow_to_its_end(&stack, &operation, 0, &mut interrupts, goes_on).await?;
-            if !ended.is_well() {
-                let message = format!(
-                    "the stack was not deleted ({}). What failed:{}\nMend that, and destroy again: what is gone already is no \
-                     hindrance.",
-                    ended.status,
-                    causes(&ended)
-                );
-                return Err(Failed::new(Exit::NotWell, message));
-            }
+        if let Some(found) = found {
+            take_away(&stack, found, &mut interrupts).await?;
         }
         if delete {
             let removing = async {
@@ -138,6 +126,36 @@ impl Destroy {
             Answer::Interrupted => Err(interrupted()),
         }
     }
+}
+
+/// Deletes the stack, after what is under way with it.
+async fn take_away(stack: &Stack, mut found: Described, interrupts: &mut Interrupts) -> Result<(), Failed> {
+    let goes_on = || {
+        "interrupted; CloudFormation goes on by itself. `lastframe aws destroy` again does the rest"
+            .to_owned()
+    };
+    if found.is_plan() {
+        return stack.sweep_plan().await.map_err(failed);
+    }
+    if found.is_moving() {
+        note(format!("{} is {}: following that first", stack.name(), found.status.as_str()));
+        follow_to_its_end(stack, &Operation::of_another(&found), 0, interrupts, goes_on).await?;
+        match stack.describe().await.map_err(failed)? {
+            Some(now) => found = now,
+            None => return Ok(()),
+        }
+    }
+    let operation = stack.delete(&found).await.map_err(failed)?;
+    let ended = follow_to_its_end(stack, &operation, 0, interrupts, goes_on).await?;
+    if ended.is_well() {
+        return Ok(());
+    }
+    let message = format!(
+        "the stack was not deleted ({}). What failed:{}\nMend that, and destroy again: what is gone already is no hindrance.",
+        ended.status,
+        causes(&ended)
+    );
+    Err(Failed::new(Exit::NotWell, message))
 }
 
 fn interrupted() -> Failed {
