@@ -203,23 +203,21 @@ fn causes(ended: &Ended) -> String {
 
 /// What helps, where that is known.
 fn hint(reason: &str) -> Option<&'static str> {
+    const LACKS: &str = "the credentials lack this right: who deploys must be allowed to make what the template has, roles among it";
     const HINTS: &[(&str, &str)] = &[
         (
             "remotion-lambda-role",
             "an account has this role once: -p RemotionRole=existing uses the one that is there",
         ),
-        (
-            "is not authorized to perform",
-            "the credentials lack this right; docs/aws.md has a policy for deploying",
-        ),
-        ("AccessDenied", "the credentials lack this right; docs/aws.md has a policy for deploying"),
+        ("is not authorized to perform", LACKS),
+        ("AccessDenied", LACKS),
         (
             "already exists",
             "something of this name is there and belongs to no stack: --stack names the stack otherwise",
         ),
-        ("S3 Error Code: NoSuchKey", "the code is gone from its bucket: deploy again"),
+        ("NoSuchKey", "the code is gone from its bucket: deploy again"),
         (
-            "concurrency",
+            "oncurren",
             "a new account may run few functions at once: ask for more under Service Quotas, Lambda",
         ),
     ];
