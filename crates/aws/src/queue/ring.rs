@@ -96,7 +96,7 @@ impl Shared {
                     iter(sent).for_each_concurrent(AT_ONCE, |(key, bell)| self.note_sent(key, bell)).await;
                 }
                 Err(error) => {
-                    tracing::warn!(error = why(&error), "rings could not be sent; the next sweep sends them")
+                    tracing::warn!(error = why(&error), "rings could not be sent; the next sweep sends them");
                 }
             }
         }

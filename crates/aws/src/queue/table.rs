@@ -48,7 +48,7 @@ pub(super) fn s(value: impl Into<String>) -> AttributeValue {
     AttributeValue::S(value.into())
 }
 
-pub(super) fn n(value: impl ToString) -> AttributeValue {
+pub(super) fn n(value: impl ToString + Copy) -> AttributeValue {
     AttributeValue::N(value.to_string())
 }
 
@@ -115,6 +115,7 @@ pub(super) fn why(error: &(dyn Error + 'static)) -> String {
 }
 
 /// What AWS said. Its code and its words, and nothing of what was sent or got: that may be secret.
+#[expect(clippy::needless_pass_by_value, reason = "it stands where errors are mapped")]
 pub(super) fn fault<E, R>(error: SdkError<E, R>) -> QueueError
 where
     SdkError<E, R>: Error + ProvideErrorMetadata + 'static,

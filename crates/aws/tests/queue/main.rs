@@ -2,6 +2,7 @@
 //! what only this queue has to promise.
 //!
 //! Where a stand-in differs from what AWS documents, the documentation counts: see the notes in `own`.
+#![expect(clippy::unwrap_used, reason = "in a test, what must not happen is a failure of the test")]
 
 mod ministack {
     lastframe_core::conformance!(crate::world::OnAws<crate::stand_in::MiniStack>);

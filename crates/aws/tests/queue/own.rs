@@ -5,6 +5,9 @@
 //!   what it found there again, and writes on the condition that this has not changed.
 //! - Two transactions that meet at AWS cancel each other (`TransactionConflict`); here one waits for the other.
 //! - A receive that does not wait may miss messages at AWS, which asks some of its machines only; here it finds all.
+//! - moto forgets that it has seen a deduplication id when the message is deleted; AWS remembers for five minutes. No ring has
+//!   the id of another, and one that is sent again on purpose claims nothing the second time.
+//! - Both show clocks and visibility of their own, which tests cannot move: nothing here waits for them.
 //! - The receipt of a message of a FIFO queue whose visibility has ended deletes nothing at AWS. MiniStack deletes, which
 //!   makes no difference: a ring that comes again claims nothing.
 
