@@ -19,6 +19,9 @@ use super::tx::Tx;
 
 /// What one sweep takes on at most, of each part of each list.
 const AT_A_TIME: usize = 500;
+/// Lanes of each part that have waited the longest, and are looked at for a ring that was lost. Those behind them are looked at
+/// when these are gone.
+const LOOKED_AT: usize = 100;
 /// After so many milliseconds without a claim a lane is rung for anew: SQS may have dropped the message, as too old or as
 /// one that nobody could handle.
 const RING_ANEW: i64 = 30 * 60 * 1_000;
@@ -68,7 +71,7 @@ impl Shared {
     /// Rings that were sent and lost.
     async fn ring_anew(&self, now: i64) -> Result<(), QueueError> {
         let long_ago = now - RING_ANEW;
-        let waiting = self.due("sent", long_ago, AT_A_TIME).await?;
+        let waiting = self.due("sent", long_ago, LOOKED_AT).await?;
         let lost = move |bell: &Bell| bell.standing == Standing::Sent && bell.rung_at <= long_ago;
         self.each(waiting, |item| async move { self.ring_if(&lane_key(text(&item, "pk")?), lost).await })
             .await
