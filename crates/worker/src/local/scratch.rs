@@ -111,7 +111,8 @@ pub(super) fn open_to_others(folder: &Path) -> io::Result<()> {
         if kind.is_dir() {
             open_to_others(&entry.path())?;
         } else if kind.is_file() {
-            open(&entry.path(), 0o044)?;
+            let runs = entry.metadata()?.permissions().mode() & 0o100 != 0;
+            open(&entry.path(), if runs { 0o055 } else { 0o044 })?;
         }
     }
     Ok(())
