@@ -14,8 +14,6 @@ use tokio::process::Command;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::scratch::open_to_others;
-
 const PACKAGE: &str = "@remotion/renderer";
 /// How long npm may take; on a slow line the compositor's 40 MB need some of it.
 const INSTALL: Duration = Duration::from_secs(300);
@@ -103,8 +101,6 @@ impl Renderers {
         tracing::info!(version, "installing {PACKAGE} with npm");
         let prefix = tempfile::Builder::new().prefix(INSTALLING).tempdir_in(&self.folder)?;
         self.install(npm, version, prefix.path()).await.map_err(missing)?;
-        // What npm writes is for us alone, and sidecars may run as users of their own.
-        open_to_others(prefix.path())?;
         let target = self.folder.join(version);
         rustix::fs::syncfs(File::open(prefix.path())?).map_err(io::Error::from)?;
         if let Err(error) = std::fs::rename(prefix.path(), &target) {
@@ -247,8 +243,6 @@ fn told(stderr: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     fn put(folder: &Path, version: &str) {
@@ -263,18 +257,17 @@ mod tests {
 
     /// A program in the place of npm.
     fn npm(folder: &Path, script: &str) -> PathBuf {
+        use std::os::unix::fs::PermissionsExt as _;
         let file = folder.join("npm");
         std::fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
         file
     }
 
-    const INSTALLS: &str = r#"umask 077
-for last; do :; done
+    const INSTALLS: &str = r#"for last; do :; done
 version=${last##*@}
 mkdir -p node_modules/@remotion/renderer node_modules/@remotion/compositor-linux-x64-gnu
-echo "{\"name\":\"@remotion/renderer\",\"version\":\"$version\"}" >node_modules/@remotion/renderer/package.json
-install -m 700 /dev/null node_modules/@remotion/renderer/ffmpeg"#;
+echo "{\"name\":\"@remotion/renderer\",\"version\":\"$version\"}" >node_modules/@remotion/renderer/package.json"#;
 
     #[test]
     fn only_an_exact_version_is_a_version() {
@@ -329,12 +322,7 @@ install -m 700 /dev/null node_modules/@remotion/renderer/ffmpeg"#;
         let script = format!("echo once >>{}\n{INSTALLS}", count.display());
         let renderers = renderers(folder.path(), Some(npm(elsewhere.path(), &script)));
         let (one, other) = tokio::join!(renderers.obtain("4.0.1"), renderers.obtain("4.0.1"));
-        let one = one.unwrap();
-        assert_eq!(one, other.unwrap());
-        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode(&one.join("package.json")), 0o644, "a lower user reads it");
-        assert_eq!(mode(&one.join("ffmpeg")), 0o755, "and runs it");
-        assert!(one.ancestors().take(4).all(|folder| mode(folder) == 0o755), "and gets there");
+        assert_eq!(one.unwrap(), other.unwrap());
         assert_eq!(std::fs::read_to_string(count).unwrap(), "once\n");
         assert_eq!(renderers.installed().unwrap(), ["4.0.1"]);
         assert!(renderers.remove("4.0.1").unwrap());
