@@ -111,8 +111,7 @@ pub(super) fn open_to_others(folder: &Path) -> io::Result<()> {
         if kind.is_dir() {
             open_to_others(&entry.path())?;
         } else if kind.is_file() {
-            let runs = entry.metadata()?.permissions().mode() & 0o100 != 0;
-            open(&entry.path(), if runs { 0o055 } else { 0o044 })?;
+            open(&entry.path(), 0o044)?;
         }
     }
     Ok(())
