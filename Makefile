@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup build lambda install deb demo test test-deb test-lambda lint check soak bench bench-queue fuzz schemathesis clean
+.PHONY: help setup build lambda install deb demo test test-deb test-lambda lint check soak bench bench-queue bench-lambda fuzz schemathesis clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -51,6 +51,15 @@ bench: build ## Measure: a render of a warm server beside `npx remotion render`
 bench-queue: setup bench/node_modules ## Measure: the queue beside BullMQ on Redis; QUICK=1 for a glance
 	cargo build --release --locked -p lastframe -p lastframe-bench
 	@node bench/queue.mjs $(if $(QUICK),--quick)
+
+bench-lambda: build bench/lambda-start/node_modules ## Measure: the functions on AWS beside the guide's handlers in Node
+	@scripts/setup tests
+	@scripts/lambda x86_64
+	@node bench/lambda-start.mjs
+
+bench/lambda-start/node_modules: bench/lambda-start/package-lock.json
+	cd bench/lambda-start && npm install --no-save --no-audit --no-fund --ignore-scripts
+	@touch $@
 
 bench/node_modules: bench/package-lock.json
 	cd bench && npm install --no-save --no-audit --no-fund --ignore-scripts

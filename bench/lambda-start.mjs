@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // How large the functions on AWS are, how soon they answer for the first time and how soon after that, and what they
 // hold in memory, beside the guide's two handlers in Node: in turn, in one run, under one small server of Lambda's
-// runtime API.
+// runtime API. LASTFRAME_PROGRAM names another binary than target/release/lastframe.
 // Usage: bench/lambda-start.mjs [rounds] [warm events]     (after `make build` and `make lambda ARCH=x86_64`)
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -21,6 +21,7 @@ const SITES = 'remotionlambda-eucentral1-bench';
 const keys = { AWS_REGION: region, AWS_DEFAULT_REGION: region, AWS_ACCESS_KEY_ID: 'test', AWS_SECRET_ACCESS_KEY: 'test' };
 const signed = (service) => ({ authorization: `AWS4-HMAC-SHA256 Credential=test/20260101/${region}/${service}/aws4_request, SignedHeaders=host, Signature=x` });
 const running = new Set();
+let over = false;
 const start = (program, args, options) => {
   const child = spawn(program, args, options);
   running.add(child);
@@ -78,7 +79,7 @@ class Instance {
     };
     instance.log = fs.openSync(path.join(scratch, `${arm.name}.log`), 'a');
     instance.child = start(arm.command[0], arm.command.slice(1), { env, stdio: ['ignore', instance.log, instance.log] });
-    instance.child.once('exit', (code) => instance.stopped || instance.arrive(Promise.reject(new Error(`${arm.name} ended with ${code}: ${path.join(scratch, `${arm.name}.log`)}`))));
+    instance.child.once('exit', (code) => instance.stopped || over || instance.arrive(Promise.reject(new Error(`${arm.name} ended with ${code}: ${path.join(scratch, `${arm.name}.log`)}`))));
     return instance;
   }
 
@@ -129,13 +130,13 @@ class Instance {
   }
 }
 
-const exec = (program, args, options = {}) => execFileSync(program, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'], ...options });
+const exec = (program, args, options = {}) => execFileSync(program, args, { encoding: 'utf8', stdio: 'pipe', ...options });
 
 /** MiniStack, with a stack that `lastframe aws deploy` made and a site as Remotion's own command would have put it. */
 const cloud = async () => {
   const port = await free();
   const endpoint = `http://127.0.0.1:${port}`;
-  const env = { ...process.env, GATEWAY_PORT: String(port), BIND_HOST: '127.0.0.1', MINISTACK_HOST: 'localhost', IOT_MTLS_ENABLED: '0', TMPDIR: scratch };
+  const env = { ...process.env, GATEWAY_PORT: String(port), BIND_HOST: '127.0.0.1', MINISTACK_HOST: 'localhost', IOT_MTLS_ENABLED: '0', AWS_ENDPOINT_URL: endpoint, TMPDIR: scratch };
   start(path.join(root, 'target/peers/venv/bin/ministack'), [], { env, cwd: scratch, stdio: 'ignore' });
   const up = () => fetch(`${endpoint}/_ministack/health`).then(() => true, () => false);
   while (!(await up())) await new Promise((resolve) => setTimeout(resolve, 50));
@@ -147,7 +148,7 @@ const cloud = async () => {
   await put('/sites/remotion-app/index.html', "<script>window.remotion_version = '4.0.527';</script>", 'text/html');
   await put('/sites/remotion-app/bundle.js', `// ${'x'.repeat(2 << 20)}`, 'text/javascript');
   const code = path.join(root, 'target/lambda/lastframe-x86_64.zip');
-  const lastframe = (...args) => exec(path.join(root, 'target/release/lastframe'), args, { env: { ...process.env, ...keys, AWS_ENDPOINT_URL: endpoint } });
+  const lastframe = (...args) => exec(process.env.LASTFRAME_PROGRAM ?? path.join(root, 'target/release/lastframe'), args, { env: { ...process.env, ...keys, AWS_ENDPOINT_URL: endpoint } });
   lastframe('aws', 'deploy', '--code', code, '--architecture', 'x86_64', '--require-approval', 'never', '-p', `RemotionFunction=${REMOTION}`, '-p', `RemotionBucket=${SITES}`, '-p', 'RenderOnLambda=no');
   // It is given by the runtime's own test here, not by the stand-in's mapping.
   const listed = await (await fetch(`${endpoint}/2015-03-31/functions/`, { headers: signed('lambda') })).json();
@@ -187,7 +188,7 @@ const message = (text, handle = 'handle') => ({
 const minute = { version: '0', id: '1', 'detail-type': 'Scheduled Event', source: 'aws.events', account: '000000000000', time: '2026-11-27T19:00:00Z', region, resources: [], detail: {} };
 
 const fine = ({ what, text, took }) => {
-  const status = what === 'response' ? (JSON.parse(text).statusCode ?? 200) : 500;
+  const status = what === 'response' ? (JSON.parse(text)?.statusCode ?? 200) : 500;
   if (status >= 300) throw new Error(`${what}: ${text}`);
   return took;
 };
@@ -229,7 +230,7 @@ try {
   const esbuild = path.join(handlers, 'node_modules/.bin/esbuild');
   const bundle = (name, out, ...more) => {
     const file = path.join(scratch, out);
-    exec(esbuild, [path.join(handlers, `${name}.mjs`), '--bundle', '--platform=node', '--target=node20', '--format=cjs', '--log-level=error', `--outfile=${file}`, ...more]);
+    exec(esbuild, [path.join(handlers, name), '--bundle', '--platform=node', '--target=node20', '--format=cjs', '--log-level=error', `--outfile=${file}`, ...more]);
     exec('python3', ['-m', 'zipfile', '-c', `${file}.zip`, file]);
     return { file, size: fs.statSync(`${file}.zip`).size };
   };
@@ -249,11 +250,11 @@ try {
   };
   const rows = [
     ['enqueue', 'Lastframe, `api`', api, (arm) => answers(arm, () => request(token))],
-    ['enqueue', 'guide in Node, SDK of the runtime', node('guide-enqueue', bundle('enqueue', 'enqueue.cjs', ...external)), (arm) => answers(arm, () => request(token))],
-    ['enqueue', 'guide in Node, bundled and minified whole', node('guide-enqueue-whole', bundle('enqueue', 'enqueue-whole.cjs', '--minify')), (arm) => answers(arm, () => request(token))],
+    ['enqueue', 'guide in Node, SDK of the runtime', node('guide-enqueue', bundle('enqueue.mjs', 'enqueue.cjs', ...external)), (arm) => answers(arm, () => request(token))],
+    ['enqueue', 'guide in Node, bundled and minified whole', node('guide-enqueue-whole', bundle('enqueue.mjs', 'enqueue-whole.cjs', '--minify')), (arm) => answers(arm, () => request(token))],
     ['render', 'Lastframe, `render`', ours('render'), (arm) => begins(arm, ring)],
-    ['render', 'guide in Node', node('guide-render', bundle('render', 'render.cjs', ...external)), (arm) => begins(arm, () => message('{"message":"Hello"}'))],
-    ['render', 'guide in Node, minified', node('guide-render-whole', bundle('render', 'render-whole.cjs', '--minify')), (arm) => begins(arm, () => message('{"message":"Hello"}'))],
+    ['render', 'guide in Node', node('guide-render', bundle('render.cjs', 'render.cjs', ...external)), (arm) => begins(arm, () => message('{"message":"Hello"}'))],
+    ['render', 'guide in Node, minified', node('guide-render-whole', bundle('render.cjs', 'render-whole.cjs', '--minify')), (arm) => begins(arm, () => message('{"message":"Hello"}'))],
     ['tend', 'Lastframe, `tend`', ours('tend'), (arm) => answers(arm, () => minute)],
   ].map(([role, title, arm, measure]) => ({ role, title, arm, measure, runs: [] }));
   for (const { arm, measure } of rows) await measure(arm); // files come from the disk: not counted
@@ -271,6 +272,7 @@ try {
     console.log(`| ${title} | ${megabytes(arm.size)} | ${of('cold', ms)} | ${ratio} | ${of('warm', ms)} | ${of('held', megabytes)} |`);
   }
 } finally {
+  over = true;
   const gone = [...running].map((child) => once(child, 'exit'));
   for (const child of running) child.kill('SIGKILL');
   await Promise.all(gone);

@@ -229,7 +229,7 @@ impl House {
                 Ok(None) => continue,
                 Ok(Some(0)) => {}
                 Ok(Some(files)) => {
-                    tracing::info!(render.id = %id, files, "removed what earlier attempts had left")
+                    tracing::info!(render.id = %id, files, "removed what earlier attempts had left");
                 }
                 Err(error) => {
                     tracing::warn!(render.id = %id, %error, "cannot sweep the outputs of a render; trying again");

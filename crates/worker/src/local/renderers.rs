@@ -279,7 +279,7 @@ mod tests {
     fn npm(folder: &Path, script: &str) -> PathBuf {
         let file = folder.join("npm");
         std::fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::set_permissions(&file, Permissions::from_mode(0o755)).unwrap();
         file
     }
 

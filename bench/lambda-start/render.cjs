@@ -1,7 +1,8 @@
-// The guide's render-lambda-function: starts what the message asks for, and is done.
-import { renderMediaOnLambda } from "@remotion/lambda-client";
+// The guide's render-lambda-function: starts what the message asks for, and is done. By `require`, because the client's ES
+// module does not live in a bundle of the kind that aws-cdk makes.
+const { renderMediaOnLambda } = require("@remotion/lambda-client");
 
-export const handler = async (event) => {
+exports.handler = async (event) => {
   for (const record of event.Records) {
     const message = JSON.parse(record.body);
     await renderMediaOnLambda({
