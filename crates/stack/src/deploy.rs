@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use aws_sdk_cloudformation::operation::describe_change_set::DescribeChangeSetOutput;
 use aws_sdk_cloudformation::types::{
-    Capability, Change, ChangeSetStatus, ChangeSetType, Parameter, Replacement, ResourceToImport, StackEvent,
-    Tag,
+    Capability, Change, ChangeSetStatus, ChangeSetType, Parameter, Replacement, ResourceAttribute,
+    ResourceToImport, StackEvent, Tag,
 };
 use serde::Serialize;
 
@@ -440,7 +440,7 @@ fn resource_change(change: Change) -> Option<ResourceChange> {
     let change = change.resource_change?;
     let property = |detail: &aws_sdk_cloudformation::types::ResourceChangeDetail| {
         let target = detail.target()?;
-        Some(target.name().or_else(|| target.attribute().map(|attribute| attribute.as_str()))?.to_owned())
+        Some(target.name().or_else(|| target.attribute().map(ResourceAttribute::as_str))?.to_owned())
     };
     let properties: BTreeSet<_> = change.details().iter().filter_map(property).collect();
     Some(ResourceChange {

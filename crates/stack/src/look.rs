@@ -206,7 +206,7 @@ impl Stack {
     /// Not to know it is no fault: who looks at a stack need not be allowed to look at the account.
     async fn quota(&self, status: &mut Status) {
         let Ok(settings) = self.lambda.get_account_settings().send().await else { return };
-        let most = settings.account_limit().map(|limit| limit.concurrent_executions());
+        let most = settings.account_limit().map(aws_sdk_lambda::types::AccountLimit::concurrent_executions);
         status.account_concurrency = most;
         if let Some(most) = most.filter(|most| (1..FEW).contains(most)) {
             status.hints.push(format!(

@@ -117,20 +117,18 @@ pub fn changes(before: &BTreeSet<Right>, after: &BTreeSet<Right>) -> Vec<Change>
         resources.entry(key).or_default().push(resource);
     }
     let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
-    let change = |((removed, principal, effect, condition, actions), resources): (
-        (bool, &str, &str, &str, &[&str]),
-        Vec<&str>,
-    )| {
-        Change {
+    let mut changes = Vec::new();
+    for ((removed, principal, effect, condition, actions), resources) in resources {
+        changes.push(Change {
             added: !removed,
             resources: owned(&resources),
             effect: effect.to_owned(),
             actions: owned(actions),
             principal: principal.to_owned(),
             condition: condition.to_owned(),
-        }
-    };
-    resources.into_iter().map(change).collect()
+        });
+    }
+    changes
 }
 
 /// The statements of a policy: of the principals that hold it, or of those it names itself.

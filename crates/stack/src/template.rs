@@ -159,12 +159,11 @@ impl Scope<'_> {
                 rest = after;
                 continue;
             };
-            match names.get(name) {
-                Some(value) => {
-                    made.push_str(&self.resolve(value).map(|value| text(&value)).unwrap_or_default())
-                }
-                None => made.push_str(&text(&self.named(name.trim()))),
-            }
+            let value = match names.get(name) {
+                Some(value) => self.resolve(value).map(|value| text(&value)).unwrap_or_default(),
+                None => text(&self.named(name.trim())),
+            };
+            made.push_str(&value);
             rest = after;
         }
         made + rest
@@ -216,7 +215,7 @@ impl Tree {
     fn end(&mut self) {
         let Some(open) = self.open.pop() else { return };
         let value = open.members.map_or(Value::Array(open.items), |(members, _)| Value::Object(members));
-        self.put(called(open.tag, value));
+        self.put(called(open.tag.as_deref(), value));
     }
 
     fn put(&mut self, value: Value) {
@@ -241,7 +240,7 @@ impl<'input> EventReceiver<'input> for Tree {
                 } else {
                     Value::String(text.into_owned())
                 };
-                self.put(called(tag, value));
+                self.put(called(tag.as_deref(), value));
             }
             Event::SequenceStart(_, tag) => self.begin(tag, false),
             Event::MappingStart(_, tag) => self.begin(tag, true),
@@ -258,8 +257,8 @@ fn short(tag: Option<Cow<'_, Tag>>) -> Option<String> {
 }
 
 /// The long form of what a tag is short for.
-fn called(tag: Option<String>, value: Value) -> Value {
-    match tag.as_deref() {
+fn called(tag: Option<&str>, value: Value) -> Value {
+    match tag {
         None => value,
         Some(name @ ("Ref" | "Condition")) => json!({name: value}),
         Some("GetAtt") => match value.as_str().and_then(|path| path.split_once('.')) {

@@ -1,5 +1,7 @@
 //! Everything that the guide's stack has is in the template, or there is a reason why not.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop where it stands")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use lastframe_stack::TEMPLATE;
