@@ -82,6 +82,8 @@ fn every_code_that_the_api_answers_or_a_render_fails_with_is_explained() {
         include_str!("../../../core/src/verify.rs"),
         include_str!("../../../aws/src/render/course.rs"),
         include_str!("../../../aws/src/render/client.rs"),
+        include_str!("../../../aws/src/queue/claim.rs"),
+        include_str!("../../../aws/src/queue/lease.rs"),
         include_str!("../../../store/src/lease.rs"),
         include_str!("../../src/sites/bring.rs"),
     ];
