@@ -76,7 +76,7 @@ async fn the_guides_curl_makes_a_video_and_tells_whoever_waits_for_it_and_destro
     );
     assert_eq!(render["output"]["costInUsd"], 0.001_23);
     let asked = &stack.cloud.remotion.starts()[0];
-    assert_eq!(asked["inputProps"]["payload"], r#"{"message":"Hello"}"#);
+    assert_eq!(asked["inputProps"]["payload"], r#"{"message": "Hello"}"#);
     assert_eq!((&asked["composition"], &asked["serveUrl"]), (&json!("main"), &json!(SITE)));
 
     // Whoever asks for the file is sent to the bucket.
@@ -112,7 +112,6 @@ async fn the_guides_curl_makes_a_video_and_tells_whoever_waits_for_it_and_destro
     assert!(mail["Source"].as_str().unwrap().contains(FROM), "{mail}");
     assert!(mail["Subject"].as_str().unwrap().contains("is ready"), "{mail}");
 
-    // Those who stay are asked by a name that has to be typed; whoever says that everything may go is believed.
     stack.cloud.run(&["aws", "destroy", "--delete-data", "--yes"]).await;
     assert_eq!(stack.cloud.left().await, <Vec<String>>::new());
     stack.cloud.run(&["aws", "destroy", "--delete-data", "--yes"]).await;

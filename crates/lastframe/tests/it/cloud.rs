@@ -183,12 +183,14 @@ impl Cloud {
             ("iam", "Action=ListPolicies&Scope=Local&Version=2010-05-08", "PolicyName"),
             ("monitoring", "Action=DescribeAlarms&Version=2010-08-01", "AlarmName"),
             ("sns", "Action=ListTopics&Version=2010-03-31", "TopicArn"),
+            ("cloudformation", "Action=DescribeStacks&Version=2010-05-15", "StackName"),
         ] {
             let listed = self.query(service, query).await;
             left.extend(between(&listed, tag).map(|name| format!("{service} {name}")));
         }
-        let before = [REMOTION_BUCKET, &format!("lambda {FUNCTION}"), &format!("iam {ROLE}")];
-        left.retain(|name| !before.contains(&name.as_str()));
+        let before =
+            |name: &String| name == REMOTION_BUCKET || name.contains(FUNCTION) || name.contains(ROLE);
+        left.retain(|name| !before(name));
         left
     }
 }
