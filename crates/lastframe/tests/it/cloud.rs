@@ -325,14 +325,6 @@ impl Stack {
         render
     }
 
-    /// Waits until frames of it have been made.
-    pub(crate) async fn under_way(&self, id: &str) -> Value {
-        self.until(id, |render| {
-            render["status"] == "rendering" && render["framesRendered"].as_u64().is_some_and(|made| made > 0)
-        })
-        .await
-    }
-
     /// Lets a minute pass, as the schedule does.
     pub(crate) async fn minute(&self) {
         let event = json!({
