@@ -20,7 +20,7 @@ use url::Url;
 
 use crate::audit::Audit;
 use crate::client;
-use crate::config::{Config, IssuerConfig, LambdaFunction, Place, TenantSource, mailbox};
+use crate::config::{Config, IssuerConfig, LambdaFunction, OF_STACK, Place, TenantSource, mailbox};
 use crate::data::DataFolder;
 use crate::http::{self, Api};
 use crate::identity::{Cognito, Identity};
@@ -45,8 +45,6 @@ const FETCH: Duration = Duration::from_secs(20);
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// The group of the user pool whose people may do everything.
 const ADMINS: &str = "admin";
-/// Where outputs of machines lie in the bucket.
-const OUTPUTS: &str = "outputs";
 /// What makes no sense in settings there: what AWS does by itself, and what the stack says.
 const NOT_SETTINGS: [&str; 6] = ["listen", "public_url", "tls", "audit", "encryption", "storage"];
 
@@ -143,10 +141,11 @@ impl Settings {
             }];
         }
         config.concurrency = config.lambda.concurrency;
-        config.storage.place = Some(Place { bucket: self.bucket.clone(), prefix: OUTPUTS.into() });
+        config.storage.place = Some(Place { bucket: self.bucket.clone(), prefix: OF_STACK.into() });
         config.storage.region = Some(self.region.clone());
         config.storage.endpoint.clone_from(&self.endpoint);
-        // An answer of a function is small, and a URL of the bucket is not.
+        config.storage.posters_beside = true;
+        // What a function answers has a few megabytes at most: whoever asks for an output is sent to the bucket.
         config.storage.redirect = true;
         config.storage.posters_beside = true;
         config.storage.min_free = 0;
@@ -382,4 +381,60 @@ fn mail(
 /// Starts the log of the program: lines of JSON, as CloudWatch reads them.
 pub fn start_log() {
     crate::telemetry::start(crate::telemetry::LogFormat::Json, "info");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stack() -> Settings {
+        Settings {
+            region: "eu-central-1".into(),
+            public_url: "https://x.execute-api.eu-central-1.amazonaws.com/".into(),
+            bucket: "lastframe-1".into(),
+            remotion_function: Some("remotion-render-4-0-527-mem2048mb-disk2048mb-120sec".into()),
+            remotion_bucket: Some("remotionlambda-eucentral1-abc".into()),
+            user_pool: "eu-central-1_abc".into(),
+            user_pool_client: "client".into(),
+            ..Settings::default()
+        }
+    }
+
+    #[test]
+    fn what_the_stack_says_is_the_configuration() {
+        let text = "[enqueue]\nsite = \"films\"\n[queue]\nmax_attempts = 5".to_owned();
+        let config = Settings { text, ..stack() }.config().unwrap();
+        assert_eq!((config.enqueue_site.as_str(), config.max_attempts), ("films", 5));
+        assert_eq!(config.lease, Duration::from_secs(60));
+        assert_eq!(config.renderer, RendererName::Lambda);
+        assert_eq!(config.origins, ["https://remotionlambda-eucentral1-abc.s3.eu-central-1.amazonaws.com"]);
+        assert_eq!(config.public_url.as_deref(), Some("https://x.execute-api.eu-central-1.amazonaws.com"));
+        let issuer = &config.identity.issuers[0];
+        assert_eq!(issuer.issuer, "https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_abc");
+        assert_eq!(
+            issuer.jwks.as_ref().unwrap().as_str(),
+            format!("{}/.well-known/jwks.json", issuer.issuer)
+        );
+        let alone = Settings { remotion_function: None, ..stack() }.config().unwrap();
+        assert_eq!((alone.renderer, alone.lambda.functions.len()), (RendererName::Local, 0));
+        let each = Settings { tenancy: Tenancy::PerUser, ..stack() }.config().unwrap();
+        let tenant = &each.identity.issuers[0].tenant;
+        assert!(matches!(tenant, TenantSource::Claim { name, .. } if name == "sub"), "{tenant:?}");
+    }
+
+    #[test]
+    fn what_makes_no_sense_there_is_refused_by_name() {
+        for (text, named) in [
+            ("listen = \"0.0.0.0:80\"", "`listen`"),
+            ("[storage]\nurl = \"s3://mine\"", "`storage`"),
+            ("[[lambda.function]]\nname = \"f\"\nregion = \"eu-central-1\"", "`lambda.function`"),
+            ("[queue]\nleese = \"1m\"", "leese"),
+            ("not toml", "settings of the stack"),
+        ] {
+            let error = format!("{:#}", Settings { text: text.into(), ..stack() }.config().unwrap_err());
+            assert!(error.contains(named) && error.contains("settings of the stack"), "{error}");
+        }
+        let error = Settings { remotion_bucket: None, ..stack() }.config().unwrap_err().to_string();
+        assert!(error.contains("RemotionBucket"), "{error}");
+    }
 }

@@ -42,6 +42,8 @@ pub(crate) use self::machine::on_path;
 use self::machine::{fitting, memory_for_each};
 use self::notices::WebhookSection;
 pub use self::notices::Webhooks;
+#[cfg(feature = "aws")]
+pub(crate) use self::storage::OF_STACK;
 pub use self::storage::{AccessKey, AccessKeys, LinkLives, Place, Storage};
 use self::storage::{LinksSection, StorageSection};
 use crate::encryption;

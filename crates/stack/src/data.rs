@@ -142,21 +142,22 @@ impl Stack {
     /// # Errors
     /// When AWS refuses or does not answer; what is gone by then stays gone.
     pub async fn remove(&self, kept: &Kept, mut tell: impl FnMut(String)) -> Result<(), Error> {
+        if let Some(pool) = &kept.user_pool {
+            let gone = self.cognito.delete_user_pool().user_pool_id(pool).send().await;
+            gone.map_err(|error| said("cognito-idp:DeleteUserPool", error))?;
+            tell(format!("user pool {pool}"));
+        }
         if let Some(bucket) = &kept.bucket {
             let count = self.empty(bucket).await?;
             let gone = self.s3.delete_bucket().bucket(bucket).send().await;
             gone.map_err(|error| said("s3:DeleteBucket", error))?;
             tell(format!("bucket {bucket}, with {count} objects"));
         }
+        // Last, because it is by the table that the rest is known for ours.
         if let Some(table) = &kept.table {
             let gone = self.dynamodb.delete_table().table_name(table).send().await;
             gone.map_err(|error| said("dynamodb:DeleteTable", error))?;
             tell(format!("table {table}"));
-        }
-        if let Some(pool) = &kept.user_pool {
-            let gone = self.cognito.delete_user_pool().user_pool_id(pool).send().await;
-            gone.map_err(|error| said("cognito-idp:DeleteUserPool", error))?;
-            tell(format!("user pool {pool}"));
         }
         Ok(())
     }

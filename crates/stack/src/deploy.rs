@@ -66,6 +66,22 @@ pub struct Plan {
     pub resources: Vec<ResourceChange>,
 }
 
+/// Something that CloudFormation is at.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    stack: String,
+    /// What its events carry; `None` of one that somebody else has begun.
+    token: Option<String>,
+}
+
+impl Operation {
+    /// Whatever is under way with that stack.
+    #[must_use]
+    pub fn of_another(stack: &Described) -> Self {
+        Self { stack: stack.id.clone(), token: None }
+    }
+}
+
 /// Something that CloudFormation did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Event {
@@ -154,11 +170,15 @@ impl Stack {
             rights_before = rights::of(&template.resolved(&before.parameters));
             parameters_before.clone_from(&before.parameters);
         }
-        let rights_after = rights::of(&own().resolved(after));
+        let template = own();
+        let rights_after = rights::of(&template.resolved(after));
+        let defaults = template.defaults();
         let names: BTreeSet<_> = parameters_before.keys().chain(after.keys()).collect();
         let change = |name: &String| {
             let (before, after) = (parameters_before.get(name), after.get(name));
-            (before != after).then(|| ParameterChange {
+            // Of a new parameter, or a new stack, only what somebody has decided.
+            let decided = before.is_some() || after != defaults.get(name.as_str()).and_then(Option::as_ref);
+            (before != after && decided).then(|| ParameterChange {
                 name: name.clone(),
                 before: before.cloned(),
                 after: after.cloned(),
@@ -218,9 +238,12 @@ impl Stack {
             .change_set_type(kind)
             .template_body(template)
             .set_parameters(Some(parameters.iter().map(parameter).collect()))
+            // What is imported may not be changed meanwhile.
+            .set_tags(
+                imports.is_empty().then(|| vec![Tag::builder().key("lastframe").value(&self.name).build()]),
+            )
             .set_resources_to_import((!imports.is_empty()).then_some(imports))
             .capabilities(Capability::CapabilityNamedIam)
-            .tags(Tag::builder().key("lastframe").value(&self.name).build())
             .send()
             .await;
         let made = match asked.map_err(|error| said("cloudformation:CreateChangeSet", error)) {
@@ -300,55 +323,50 @@ impl Stack {
         Ok(())
     }
 
-    /// Carries a plan out, and tells what happens. When this future is dropped, CloudFormation goes on.
+    /// Has CloudFormation carry a plan out.
     ///
     /// # Errors
-    /// When AWS refuses or does not answer. That something failed is in what is returned.
-    pub async fn carry_out(&self, plan: &Plan, tell: impl FnMut(&Event)) -> Result<Ended, Error> {
+    /// When AWS refuses or does not answer.
+    pub async fn carry_out(&self, plan: &Plan) -> Result<Operation, Error> {
         let token = unique();
         let asked = self.cloudformation.execute_change_set().change_set_name(&plan.change_set);
         let asked = asked.client_request_token(&token).send().await;
         asked.map_err(|error| said("cloudformation:ExecuteChangeSet", error))?;
-        self.follow(&plan.stack, Some(&token), tell).await
+        Ok(Operation { stack: plan.stack.clone(), token: Some(token) })
     }
 
-    /// Deletes the stack; what its template retains stays.
+    /// Has CloudFormation delete the stack; what its template retains stays.
     ///
     /// # Errors
-    /// As for [`Stack::carry_out`].
-    pub async fn delete(&self, stack: &Described, tell: impl FnMut(&Event)) -> Result<Ended, Error> {
+    /// When AWS refuses or does not answer.
+    pub async fn delete(&self, stack: &Described) -> Result<Operation, Error> {
         let token = unique();
         let asked = self.cloudformation.delete_stack().stack_name(&stack.id).client_request_token(&token);
         asked.send().await.map_err(|error| said("cloudformation:DeleteStack", error))?;
-        self.follow(&stack.id, Some(&token), tell).await
+        Ok(Operation { stack: stack.id.clone(), token: Some(token) })
     }
 
     /// Has CloudFormation try again to undo a change that could not be undone.
     ///
     /// # Errors
-    /// As for [`Stack::carry_out`].
-    pub async fn undo(&self, stack: &Described, tell: impl FnMut(&Event)) -> Result<Ended, Error> {
+    /// When AWS refuses or does not answer.
+    pub async fn undo(&self, stack: &Described) -> Result<Operation, Error> {
         let token = unique();
         let asked = self.cloudformation.continue_update_rollback().stack_name(&stack.id);
         let asked = asked.client_request_token(&token).send().await;
         asked.map_err(|error| said("cloudformation:ContinueUpdateRollback", error))?;
-        self.follow(&stack.id, Some(&token), tell).await
+        Ok(Operation { stack: stack.id.clone(), token: Some(token) })
     }
 
-    /// Follows what is under way to its end: what this token began, or whatever it is.
+    /// Follows an operation to its end, and tells what happens. When this future is dropped, CloudFormation goes on.
     ///
     /// # Errors
-    /// When AWS refuses or does not answer.
-    pub async fn follow(
-        &self,
-        stack: &str,
-        token: Option<&str>,
-        mut tell: impl FnMut(&Event),
-    ) -> Result<Ended, Error> {
+    /// When AWS refuses or does not answer. That something failed is in what is returned.
+    pub async fn follow(&self, operation: &Operation, mut tell: impl FnMut(&Event)) -> Result<Ended, Error> {
         let (mut seen, mut causes) = (HashSet::new(), Vec::new());
         let mut pause = Pause::default();
         loop {
-            let fresh = self.events(stack, token, &mut seen).await?;
+            let fresh = self.events(operation, &mut seen).await?;
             if !fresh.is_empty() {
                 pause = Pause::default();
             }
@@ -367,37 +385,22 @@ impl Stack {
     }
 
     /// The events of an operation that were not seen before, oldest first.
-    async fn events(
-        &self,
-        stack: &str,
-        token: Option<&str>,
-        seen: &mut HashSet<String>,
-    ) -> Result<Vec<Event>, Error> {
+    async fn events(&self, operation: &Operation, seen: &mut HashSet<String>) -> Result<Vec<Event>, Error> {
+        let token = operation.token.as_deref();
         let (mut fresh, mut next) = (Vec::new(), None);
         'pages: loop {
-            let asked = self.cloudformation.describe_stack_events().stack_name(stack);
+            let asked = self.cloudformation.describe_stack_events().stack_name(&operation.stack);
             let asked = asked.set_next_token(next).send().await;
             let page = asked.map_err(|error| said("cloudformation:DescribeStackEvents", error))?;
             for event in page.stack_events.unwrap_or_default() {
                 let of_another = token.is_some() && event.client_request_token.as_deref() != token;
-                let id = event.event_id.clone().unwrap_or_default();
-                if of_another || !seen.insert(id) {
+                if of_another || !seen.insert(event.event_id.clone().unwrap_or_default()) {
                     break 'pages;
                 }
                 let event = read(event);
-                let begins = token.is_none()
-                    && event.is_of_stack()
-                    && event.resource == self.name
-                    && is_begin(&event.status);
-                // Where nobody knows a token, the operation begins where the one before has ended.
-                if token.is_none()
-                    && event.is_of_stack()
-                    && event.resource == self.name
-                    && is_end(&event.status)
-                    && !fresh.is_empty()
-                {
-                    break 'pages;
-                }
+                let of_stack = event.is_of_stack() && event.resource == self.name;
+                // Where nobody knows a token, an operation begins where it says so.
+                let begins = token.is_none() && of_stack && is_begin(&event.status);
                 fresh.push(event);
                 if begins {
                     break 'pages;

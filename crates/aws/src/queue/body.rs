@@ -1,11 +1,12 @@
 //! Texts that may be long: in the table while they fit there, else in the bucket.
 
+use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use aws_sdk_s3::primitives::ByteStream;
 use lastframe_core::ports::QueueError;
 use serde::{Deserialize, Serialize};
 
 use super::Shared;
-use super::table::{fault, storage};
+use super::table::{fault, storage, why};
 
 /// The longest text that is kept in the table, in bytes. As many of these as a submit may bring fit into one transaction,
 /// which takes 4 MB.
@@ -39,22 +40,23 @@ impl Shared {
         Ok(Body { text: None, object: Some(name) })
     }
 
-    pub(super) async fn open(&self, body: Body) -> Result<String, QueueError> {
+    /// The text; none when it is gone, or never was.
+    ///
+    /// # Errors
+    /// When the bucket cannot answer now.
+    pub(super) async fn open(&self, body: Body) -> Result<Option<String>, QueueError> {
         match body {
-            Body { text: Some(text), .. } => Ok(text),
+            Body { text: Some(text), .. } => Ok(Some(text)),
             Body { object: Some(name), .. } => {
-                let got = self
-                    .s3
-                    .get_object()
-                    .bucket(&self.options.bucket)
-                    .key(name)
-                    .send()
-                    .await
-                    .map_err(fault)?;
+                let got = self.s3.get_object().bucket(&self.options.bucket).key(name).send().await;
+                let got = match got {
+                    Err(error) if error.code() == Some("NoSuchKey") => return Ok(None),
+                    got => got.map_err(fault)?,
+                };
                 let bytes = got.body.collect().await.map_err(storage)?.into_bytes();
-                String::from_utf8(bytes.into()).map_err(storage)
+                String::from_utf8(bytes.into()).map(Some).map_err(storage)
             }
-            Body { .. } => Err(storage("a text is neither in the table nor in the bucket")),
+            Body { .. } => Ok(None),
         }
     }
 
@@ -62,7 +64,7 @@ impl Shared {
     pub(super) async fn drop_object(&self, name: &str) {
         let deleted = self.s3.delete_object().bucket(&self.options.bucket).key(name).send().await;
         if let Err(error) = deleted.map_err(fault) {
-            tracing::warn!(name, %error, "an object could not be deleted from the bucket");
+            tracing::warn!(name, error = why(&error), "an object could not be deleted from the bucket");
         }
     }
 }

@@ -3,15 +3,14 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use lastframe_core::ports::QueueError;
+use lastframe_core::ports::{ControlError, QueueError};
 use lastframe_core::{
     Attempt, Checkpoint, Failure, Lease, LeaseToken, Outcome, RenderId, RenderRequest, Status, TenantId,
 };
 use serde::{Deserialize, Serialize};
 
-use super::body::Body;
 use super::ring::{Ring, lane_key};
-use super::row::{AttemptRow, LaneRow, RenderRow, Standing, Waiting, time};
+use super::row::{AttemptRow, Bell, LaneRow, RenderRow, Standing, Waiting, time};
 use super::schema;
 use super::submit::TenantRow;
 use super::table::{Item, Key, Search, Trouble, fault, from_item, retrying, storage};
@@ -76,13 +75,10 @@ impl Shared {
             Ok(Ring::Lane { lane, .. }) => lane_key(&lane),
             Ok(Ring::Letter { render }) => {
                 // It was moved back from the dead letters. Its lane rings by itself then.
-                return match self.retry(render).await {
-                    Ok(_)
-                    | Err(
-                        lastframe_core::ports::ControlError::NotFound
-                        | lastframe_core::ports::ControlError::Illegal(_),
-                    ) => Ok(None),
-                    Err(lastframe_core::ports::ControlError::Queue(error)) => Err(error),
+                // One that was cancelled since stays cancelled.
+                return match retrying(async || self.try_retry(render, true).await).await? {
+                    Ok(_) | Err(ControlError::NotFound | ControlError::Illegal(_)) => Ok(None),
+                    Err(ControlError::Queue(error)) => Err(error),
                 };
             }
             Err(error) => {
@@ -111,7 +107,9 @@ impl Shared {
         let lane: Option<(LaneRow, Waiting)> = if key.sk == "lane" {
             let Some(lane) = self.table.row::<LaneRow>(key).await? else { return Ok(Claimed::Nothing) };
             let closed = lane.active.is_some() || lane.paused || lane.held_by.is_some();
-            let Some(head) = lane.head.clone().filter(|head| !closed && head.not_before <= tx.now) else {
+            let Some(head) =
+                lane.head.clone().filter(|head| !closed && is_open(&lane.bell, head.not_before, tx.now))
+            else {
                 return Ok(Claimed::Nothing);
             };
             Some((lane, head))
@@ -125,9 +123,13 @@ impl Shared {
         let mut found = self.table.get_all(&keys).await?;
         let Some(item) = found.remove(&of("render")) else { return Ok(Claimed::Nothing) };
         let before: RenderRow = from_item(item)?;
-        if before.status != Status::Queued || before.not_before() > tx.now {
-            // The lane may have changed since it was read.
-            return if lane.is_some() { Err(Trouble::Again) } else { Ok(Claimed::Nothing) };
+        match &lane {
+            // The lane has changed since it was read.
+            Some(_) if before.status != Status::Queued => return Err(Trouble::Again),
+            Some(_) => {}
+            None if before.status == Status::Queued && is_open(&before.bell, before.not_before(), tx.now) => {
+            }
+            None => return Ok(Claimed::Nothing),
         }
         if lane.is_none() {
             found.extend(self.table.get_all(&[schema::tenant(&before.tenant)]).await?);
@@ -137,6 +139,8 @@ impl Shared {
             return Ok(Claimed::Nothing);
         }
 
+        // Before anything is leased: they never change, and the bucket may not answer now.
+        let asked = self.read(&mut found, &of("request"), &of("checkpoint")).await?;
         let token = self.next_token();
         let row = self.leased(&before, &token, worker, tx.now);
         if let Some((before, head)) = &lane {
@@ -162,31 +166,40 @@ impl Shared {
         tx.commit().await?;
 
         let id = row.id;
-        let mut read = async || -> Result<(RenderRequest, Option<Checkpoint>), Failure> {
-            let unreadable = |why: &dyn std::fmt::Display| {
-                Failure::new("request_unreadable", format!("its request cannot be read: {why}"), false)
-            };
-            let mut body = async |what: &str| match found.remove(&of(what)) {
-                Some(item) => {
-                    let body: Body = from_item(item).map_err(|error| unreadable(&error))?;
-                    self.open(body).await.map(Some).map_err(|error| unreadable(&error))
-                }
-                None => Ok(None),
-            };
-            let request = body("request").await?.ok_or_else(|| unreadable(&"it is not there"))?;
-            let request = serde_json::from_str(&request).map_err(|error| unreadable(&error))?;
-            let checkpoint = body("checkpoint").await?;
-            let checkpoint = checkpoint.map(|text| serde_json::from_str(&text)).transpose();
-            Ok((request, checkpoint.map_err(|error| unreadable(&error))?))
-        };
-        match read().await {
+        Ok(match asked {
             Ok((request, checkpoint)) => {
                 let duration = self.options.lease;
-                let lease = Lease { render: row.render(), request, token, duration, checkpoint };
-                Ok(Claimed::Lease(Box::new(lease)))
+                Claimed::Lease(Box::new(Lease { render: row.render(), request, token, duration, checkpoint }))
             }
-            Err(failure) => Ok(Claimed::Unreadable(id, token, failure)),
-        }
+            Err(failure) => Claimed::Unreadable(id, token, failure),
+        })
+    }
+
+    /// What is to be made, and what is left of the attempt before; or why nobody will ever be able to read it.
+    async fn read(
+        &self,
+        found: &mut HashMap<Key, Item>,
+        request: &Key,
+        checkpoint: &Key,
+    ) -> Result<Result<(RenderRequest, Option<Checkpoint>), Failure>, QueueError> {
+        let unreadable = |why: &dyn std::fmt::Display| {
+            let why = format!("what it asks for cannot be read: {why}");
+            Failure::new("request_unreadable", why, false)
+        };
+        let request = match found.remove(request) {
+            Some(item) => self.open(from_item(item)?).await?,
+            None => None,
+        };
+        let checkpoint = match found.remove(checkpoint) {
+            Some(item) => self.open(from_item(item)?).await?,
+            None => None,
+        };
+        let Some(request) = request else { return Ok(Err(unreadable(&"it is not there"))) };
+        let checkpoint = checkpoint.map(|text| serde_json::from_str(&text)).transpose();
+        Ok(match (serde_json::from_str(&request), checkpoint) {
+            (Ok(request), Ok(checkpoint)) => Ok((request, checkpoint)),
+            (Err(error), _) | (_, Err(error)) => Err(unreadable(&error)),
+        })
     }
 
     fn leased(&self, before: &RenderRow, token: &LeaseToken, worker: &str, now: i64) -> RenderRow {
@@ -224,6 +237,9 @@ impl Shared {
         standing: Standing,
     ) -> Result<(), Trouble> {
         let tenant = render.tenant.clone();
+        // Whatever dies from here on: the sweep looks at what is parked as long as that is noted.
+        let whose = (standing == Standing::Parked).then_some(&tenant);
+        self.note_resuming(whose).await?;
         let mut tx = Tx::new(self);
         let key = match lane {
             Some(before) => {
@@ -251,8 +267,13 @@ impl Shared {
     }
 }
 
+/// Whether a head can be claimed. Who rang has said so by its own clock; one that is behind by a little must not drop the ring.
+fn is_open(bell: &Bell, not_before: i64, now: i64) -> bool {
+    bell.standing.is_ready() || not_before <= now
+}
+
 /// How a lane of the tenant stands when its ring comes now and nothing is to start.
-fn paused(found: &HashMap<Key, Item>, tenant: &TenantId) -> Result<Option<Standing>, QueueError> {
+pub(super) fn paused(found: &HashMap<Key, Item>, tenant: &TenantId) -> Result<Option<Standing>, QueueError> {
     if let Some(item) = found.get(&schema::control())
         && from_item::<ControlRow>(item.clone())?.paused
     {

@@ -14,7 +14,7 @@ use super::ring::{AT_ONCE, lane_key};
 use super::row::{LaneRow, RenderRow, Standing, time};
 use super::schema::{self, DUE, STATUS};
 use super::submit::TenantRow;
-use super::table::{Key, Search, Trouble, from_item, retrying, text};
+use super::table::{Key, Search, Trouble, fault, from_item, retrying, text, to_item};
 use super::tx::{If, Tx};
 
 /// Lanes that a resume rings for before it is answered; the sweep rings for the others.
@@ -65,7 +65,11 @@ impl Shared {
     }
 
     /// Queues it again; `failed` if only when it has failed.
-    async fn try_retry(&self, id: RenderId, failed: bool) -> Result<Result<Render, ControlError>, Trouble> {
+    pub(super) async fn try_retry(
+        &self,
+        id: RenderId,
+        failed: bool,
+    ) -> Result<Result<Render, ControlError>, Trouble> {
         let Some(before) = self.render_row(id).await? else { return Ok(Err(ControlError::NotFound)) };
         let status = match before.status.on(Event::Retry) {
             Ok(status) if before.status == Status::Failed || !failed => status,
@@ -145,11 +149,11 @@ impl Shared {
                     let v = before.as_ref().map_or(0, |before| before.v + 1);
                     let when = before.map_or(If::New, |before| If::Version(before.v));
                     tx.put_row(&schema::control(), &ControlRow { v, paused }, when)?;
-                    self.resuming(&mut tx, None, paused)?;
                     tx.commit().await
                 })
                 .await?;
                 if !paused {
+                    self.note_resuming(None).await?;
                     self.unpark(None, RESUMED_AT_ONCE).await?;
                 }
             }
@@ -163,11 +167,11 @@ impl Shared {
                     let mut tx = Tx::new(self);
                     let version = before.v;
                     tx.put_row(&key, &TenantRow { v: version + 1, paused, ..before }, If::Version(version))?;
-                    self.resuming(&mut tx, Some(tenant), paused)?;
                     tx.commit().await
                 })
                 .await?;
                 if !paused {
+                    self.note_resuming(Some(tenant)).await?;
                     self.unpark(Some(tenant), RESUMED_AT_ONCE).await?;
                 }
             }
@@ -195,23 +199,24 @@ impl Shared {
         Ok(())
     }
 
-    /// Notes that lanes are to be rung for, so that the sweep goes on where this process dies, or has done enough.
-    fn resuming(&self, tx: &mut Tx<'_>, tenant: Option<&TenantId>, paused: bool) -> Result<(), QueueError> {
-        let key = schema::resuming(tenant);
-        if paused {
-            return tx.delete(&key);
-        }
-        let since = tx.now;
-        tx.put_row(&key, &Resuming { tenant: tenant.cloned(), since }, If::Always)
+    /// Notes that lanes may be parked, so that the sweep rings for them once nothing is paused, whoever dies meanwhile.
+    pub(super) async fn note_resuming(&self, tenant: Option<&TenantId>) -> Result<(), QueueError> {
+        let item =
+            to_item(&schema::resuming(tenant), &Resuming { tenant: tenant.cloned(), since: self.now() })?;
+        let put = self.table.client.put_item().table_name(&self.table.name).set_item(Some(item));
+        put.send().await.map(drop).map_err(fault)
     }
 
     /// Rings for lanes that were put aside while their tenant was paused, or the whole queue. Whether all were rung for.
     pub(super) async fn unpark(&self, tenant: Option<&TenantId>, most: usize) -> Result<bool, QueueError> {
         let found = self.table.find(Search::index(DUE, schema::parked(tenant)), most).await?;
         let all = found.len() < most;
-        for item in found {
-            self.ring_again(&lane_key(text(&item, "pk")?)).await?;
-        }
+        let rung: Vec<Result<(), QueueError>> = iter(found)
+            .map(|item| async move { self.ring_again(&lane_key(text(&item, "pk")?)).await })
+            .buffered(AT_ONCE)
+            .collect()
+            .await;
+        rung.into_iter().collect::<Result<(), _>>()?;
         Ok(all)
     }
 
@@ -284,7 +289,7 @@ impl Shared {
     }
 }
 
-/// Lanes are being rung for after a pause.
+/// Lanes may be parked, and are rung for once nothing is paused.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct Resuming {
     pub(super) tenant: Option<TenantId>,

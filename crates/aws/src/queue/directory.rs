@@ -171,7 +171,8 @@ impl Directory for AwsQueue {
 
 impl Shared {
     async fn site_of(&self, body: Body) -> Result<SiteVersion, QueueError> {
-        serde_json::from_str(&self.open(body).await?).map_err(storage)
+        let text = self.open(body).await?.ok_or_else(|| storage("a site is not in the bucket any more"))?;
+        serde_json::from_str(&text).map_err(storage)
     }
 
     /// The versions of a site, each with what is known of it.

@@ -9,6 +9,7 @@ use lastframe_core::{
 use aws_sdk_dynamodb::types::{Put, TransactWriteItem, Update};
 
 use super::Shared;
+use super::body::Body;
 use super::outbox::deliveries;
 use super::row::{AttemptRow, LaneRow, RenderRow, time};
 use super::schema::{self, padded};
@@ -62,7 +63,7 @@ impl Shared {
         render: RenderId,
         token: &LeaseToken,
         progress: Progress,
-        checkpoint: Option<&super::body::Body>,
+        checkpoint: Option<&Body>,
     ) -> Result<Result<Extended, LeaseError>, Trouble> {
         const HELD: &str = "#status = :rendering AND #token = :token";
         let key = schema::render(render);
@@ -287,7 +288,10 @@ impl Shared {
     ) -> Result<RenderRow, Trouble> {
         if row.checkpoint {
             // What an attempt left for the next is of no use once there is no next one.
-            tx.delete(&schema::of_render(row.id, "checkpoint"))?;
+            let key = schema::of_render(row.id, "checkpoint");
+            let body: Option<Body> = self.table.row(&key).await?;
+            tx.told.objects.extend(body.and_then(|body| body.object().map(str::to_owned)));
+            tx.delete(&key)?;
             row.checkpoint = false;
         }
         if !row.notices.is_empty() {

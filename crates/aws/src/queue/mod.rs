@@ -136,7 +136,10 @@ impl AwsQueue {
         let delete =
             queue.sqs.delete_message().queue_url(&queue.options.queue_url).receipt_handle(receipt_handle);
         if let Err(error) = delete.send().await.map_err(table::fault) {
-            tracing::warn!(%error, "the message of a ring could not be deleted; it comes again");
+            tracing::warn!(
+                error = table::why(&error),
+                "the message of a ring could not be deleted; it comes again"
+            );
         }
     }
 

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::row::{DeliveryRow, RenderRow, time};
 use super::schema::{self, COUNTERS, DUE, LISTED, STATUS, padded, parts};
-use super::table::{Key, Search, Trouble, from_item, retrying, storage, text};
+use super::table::{Key, Search, Trouble, from_item, retrying, storage, text, why};
 use super::tx::{DELIVERIES, If, Tx};
 use super::views::sum;
 use super::{AwsQueue, Shared};
@@ -257,9 +257,12 @@ impl Shared {
         match self.told(&row).await {
             Ok(due) => Ok(Some(due)),
             Err(error) => {
-                tracing::error!(delivery.id = row.number, %error, "a delivery cannot be read; it is given up");
-                let tried =
-                    Try { at: self.clock.now(), took_ms: 0, code: None, error: Some(error.to_string()) };
+                tracing::error!(
+                    delivery.id = row.number,
+                    error = why(&error),
+                    "a delivery cannot be read; it is given up"
+                );
+                let tried = Try { at: self.clock.now(), took_ms: 0, code: None, error: Some(why(&error)) };
                 self.settle(DeliveryId(row.number), row.token, &tried, Settled::Failed).await?;
                 Ok(None)
             }

@@ -22,7 +22,7 @@ impl Shared {
         let Some(body) = self.table.row::<Body>(&schema::of_render(id, "request")).await? else {
             return Ok(None);
         };
-        let text = self.open(body).await?;
+        let Some(text) = self.open(body).await? else { return Ok(None) };
         serde_json::from_str(&text).map(Some).map_err(storage)
     }
 

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::Shared;
 use super::row::{Bell, Call, Standing};
 use super::schema::part;
-use super::table::{Key, digest, fault, n, s, storage};
+use super::table::{Key, digest, fault, n, s, storage, why};
 use super::tx::Told;
 
 /// Messages of one batch, as SQS takes them.
@@ -76,6 +76,9 @@ impl Shared {
             }
         }
         let quietly = async {
+            iter(told.objects)
+                .for_each_concurrent(AT_ONCE, |name| async move { self.drop_object(&name).await })
+                .await;
             iter(timers).for_each_concurrent(AT_ONCE, |(wait, timer)| self.set_timer(wait, timer)).await;
             iter(told.letters)
                 .for_each_concurrent(AT_ONCE, |(render, lease)| self.write_letter(render, lease))
@@ -92,7 +95,9 @@ impl Shared {
                     let sent: Vec<_> = sent.into_iter().filter_map(|index| rings.get(index)).collect();
                     iter(sent).for_each_concurrent(AT_ONCE, |(key, bell)| self.note_sent(key, bell)).await;
                 }
-                Err(error) => tracing::warn!(%error, "rings could not be sent; the next sweep sends them"),
+                Err(error) => {
+                    tracing::warn!(error = why(&error), "rings could not be sent; the next sweep sends them")
+                }
             }
         }
     }
@@ -156,7 +161,7 @@ impl Shared {
             Err(error) => Err(error),
         };
         if let Err(error) = sent {
-            tracing::warn!(%error, "a timer could not be set; the sweep looks instead");
+            tracing::warn!(error = why(&error), "a timer could not be set; the sweep looks instead");
         }
     }
 
@@ -174,7 +179,7 @@ impl Shared {
             Err(error) => Err(error),
         };
         if let Err(error) = sent {
-            tracing::warn!(render.id = %render, %error, "a dead letter could not be written");
+            tracing::warn!(render.id = %render, error = why(&error), "a dead letter could not be written");
         }
     }
 }

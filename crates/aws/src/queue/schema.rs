@@ -169,7 +169,7 @@ pub(super) fn parked(tenant: Option<&TenantId>) -> String {
 
 /// One of the counters of a tenant's renders.
 pub(super) fn counts(tenant: &TenantId, counter: u32) -> Key {
-    Key::new("counts", format!("{}/{counter}", encode(tenant.as_str())))
+    Key::new(format!("counts/{}", counter % PARTS), format!("{}/{counter}", encode(tenant.as_str())))
 }
 
 /// One of the counters of all deliveries.

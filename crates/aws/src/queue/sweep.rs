@@ -3,68 +3,113 @@
 use std::collections::BTreeSet;
 
 use futures_util::StreamExt as _;
-use futures_util::future::{join_all, try_join, try_join_all};
+use futures_util::future::{join_all, try_join_all};
 use futures_util::stream::iter;
 use lastframe_core::ports::QueueError;
-use lastframe_core::{RenderId, Status};
+use lastframe_core::{RenderId, Status, TenantId};
 
 use super::Shared;
+use super::claim::paused;
 use super::control::Resuming;
 use super::ring::{AT_ONCE, LONGEST_TIMER, Ring, Timer, lane_key};
 use super::row::{Bell, LaneRow, RenderRow, Standing};
 use super::schema::{self, DUE, padded, parts};
-use super::table::{Item, Key, Search, fault, from_item, retrying, storage, text};
+use super::table::{Item, Key, Search, condition_failed, fault, from_item, n, retrying, storage, text, why};
 use super::tx::Tx;
 
 /// What one sweep takes on at most, of each part of each list.
 const AT_A_TIME: usize = 500;
-/// Lanes of each part that are looked at for a ring that was lost.
-const LOOKED_AT: usize = 25;
 /// After so many milliseconds without a claim a lane is rung for anew: SQS may have dropped the message, as too old or as
 /// one that nobody could handle.
-const RING_ANEW: i64 = 6 * 60 * 60 * 1_000;
+const RING_ANEW: i64 = 30 * 60 * 1_000;
 /// Letters that are looked at in one sweep: the oldest.
 const LETTERS: usize = 500;
 /// For so many milliseconds the list of parked lanes may not show what was written before.
 const SETTLED: i64 = 30_000;
 
 impl Shared {
+    /// Each list for itself: what goes wrong in one of them, or with one item, keeps nothing else.
     pub(super) async fn sweep(&self) -> Result<(), QueueError> {
         let now = self.now();
-        let (leases, (unsent, (later, sent))) = try_join(
-            self.due("leases", now, AT_A_TIME),
-            try_join(
-                // Whenever it was to be rung for.
-                self.due("unsent", i64::MAX, AT_A_TIME),
-                try_join(self.due("later", now, AT_A_TIME), self.due("sent", now - RING_ANEW, LOOKED_AT)),
-            ),
-        )
-        .await?;
-        let expired = leases.into_iter().map(|item| async move {
+        let done = [
+            self.end_leases(now).await,
+            self.open_lanes(now).await,
+            self.send_unsent().await,
+            self.ring_anew(now).await,
+            self.go_on(now).await,
+            self.sort_letters().await,
+        ];
+        done.into_iter().collect()
+    }
+
+    /// Leases that are over.
+    async fn end_leases(&self, now: i64) -> Result<(), QueueError> {
+        let over = self.due("leases", now, AT_A_TIME).await?;
+        self.each(over, |item| async move {
             let id: RenderId = text(&item, "id")?.parse().map_err(storage)?;
             self.expire(id).await
-        });
-        all(expired).await?;
-        // One after another, so that those that wait longer are rung for first.
-        for item in later {
-            self.open_lane(&lane_key(text(&item, "pk")?)).await?;
-        }
-        let unsent = unsent
-            .into_iter()
-            .map(|item| async move { self.send_again(&lane_key(text(&item, "pk")?)).await });
-        all(unsent).await?;
-        let lost = |bell: &Bell| bell.standing == Standing::Sent && bell.rung_at <= now - RING_ANEW;
-        for item in sent {
-            self.ring_if(&lane_key(text(&item, "pk")?), lost).await?;
-        }
-        for item in self.table.find(Search::table(schema::RESUMING), AT_A_TIME).await? {
+        })
+        .await
+    }
+
+    /// Lanes whose time has come.
+    async fn open_lanes(&self, now: i64) -> Result<(), QueueError> {
+        let due = self.due("later", now, AT_A_TIME).await?;
+        self.each(due, |item| async move { self.open_lane(&lane_key(text(&item, "pk")?)).await.map(drop) })
+            .await
+    }
+
+    /// Rings that perhaps were never sent, whenever that was to be.
+    async fn send_unsent(&self) -> Result<(), QueueError> {
+        let unsent = self.due("unsent", i64::MAX, AT_A_TIME).await?;
+        self.each(unsent, |item| async move { self.send_again(&lane_key(text(&item, "pk")?)).await }).await
+    }
+
+    /// Rings that were sent and lost.
+    async fn ring_anew(&self, now: i64) -> Result<(), QueueError> {
+        let long_ago = now - RING_ANEW;
+        let waiting = self.due("sent", long_ago, AT_A_TIME).await?;
+        let lost = move |bell: &Bell| bell.standing == Standing::Sent && bell.rung_at <= long_ago;
+        self.each(waiting, |item| async move { self.ring_if(&lane_key(text(&item, "pk")?), lost).await })
+            .await
+    }
+
+    /// Lanes that are parked while nothing is paused.
+    async fn go_on(&self, now: i64) -> Result<(), QueueError> {
+        let noted = self.table.find(Search::table(schema::RESUMING), AT_A_TIME).await?;
+        self.each(noted, |item| async move {
             let key = Key::of(&item)?;
-            let resuming: Resuming = from_item(item)?;
-            if self.unpark(resuming.tenant.as_ref(), AT_A_TIME).await? && resuming.since < now - SETTLED {
-                self.delete(&key).await?;
+            let Resuming { tenant, since } = from_item(item)?;
+            let whose = tenant.clone().unwrap_or_else(|| TenantId::new(""));
+            let mut keys = vec![schema::control()];
+            keys.extend(tenant.as_ref().map(schema::tenant));
+            let on = paused(&self.table.get_all(&keys).await?, &whose)?.is_none();
+            if on && self.unpark(tenant.as_ref(), 4 * AT_A_TIME).await? && since < now - SETTLED {
+                self.delete(&key, since).await?;
             }
-        }
-        self.sort_letters().await
+            Ok(())
+        })
+        .await
+    }
+
+    /// Does that with each of the items, in about this order; one that fails keeps no other.
+    async fn each<F>(&self, items: Vec<Item>, work: impl Fn(Item) -> F) -> Result<(), QueueError>
+    where
+        F: Future<Output = Result<(), QueueError>>,
+    {
+        let done = iter(items).map(|item| {
+            let key = text(&item, "pk").unwrap_or("an item without a key").to_owned();
+            let done = work(item);
+            async move {
+                let done = done.await;
+                if let Err(error) = &done {
+                    tracing::error!(key, error = why(error), "the sweep goes on without one");
+                }
+                done
+            }
+        });
+        let done: Vec<_> = done.buffered(AT_ONCE).collect().await;
+        done.into_iter().collect()
     }
 
     /// What is due in a list by that time, the longest due first in each part.
@@ -137,9 +182,15 @@ impl Shared {
         Ok(())
     }
 
-    async fn delete(&self, key: &Key) -> Result<(), QueueError> {
+    /// Takes a note away that has not been made anew meanwhile.
+    async fn delete(&self, key: &Key, since: i64) -> Result<(), QueueError> {
         let delete = self.table.client.delete_item().table_name(&self.table.name).set_key(Some(key.item()));
-        delete.send().await.map(drop).map_err(fault)
+        let delete =
+            delete.condition_expression("since = :since").expression_attribute_values(":since", n(since));
+        match delete.send().await {
+            Err(error) if condition_failed(&error) => Ok(()),
+            deleted => deleted.map(drop).map_err(fault),
+        }
     }
 
     /// Removes letters of renders that are no longer failed.
@@ -188,12 +239,4 @@ impl Shared {
         .await;
         Ok(())
     }
-}
-
-/// Does all of it, so many at once; one that fails keeps no other.
-async fn all(
-    work: impl Iterator<Item = impl Future<Output = Result<(), QueueError>>>,
-) -> Result<(), QueueError> {
-    let done: Vec<_> = iter(work).buffered(AT_ONCE).collect().await;
-    done.into_iter().collect()
 }

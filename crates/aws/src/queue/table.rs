@@ -104,27 +104,32 @@ impl From<QueueError> for Trouble {
     }
 }
 
-/// What AWS said. Its code and its words, and nothing of what was sent or got: that may be secret.
-pub(super) fn fault<E, R>(error: SdkError<E, R>) -> QueueError
-where
-    SdkError<E, R>: Error + ProvideErrorMetadata,
-{
-    if let Some(code) = error.code() {
-        let words: String = error.message().unwrap_or_default().chars().take(300).collect();
-        return storage(format!("{code}: {words}"));
-    }
+/// An error with all that caused it, for the log.
+pub(super) fn why(error: &(dyn Error + 'static)) -> String {
     let (mut words, mut cause) = (error.to_string(), error.source());
     while let Some(error) = cause {
         words = format!("{words}: {error}");
         cause = error.source();
     }
-    storage(words)
+    words
+}
+
+/// What AWS said. Its code and its words, and nothing of what was sent or got: that may be secret.
+pub(super) fn fault<E, R>(error: SdkError<E, R>) -> QueueError
+where
+    SdkError<E, R>: Error + ProvideErrorMetadata + 'static,
+{
+    if let Some(code) = error.code() {
+        let words: String = error.message().unwrap_or_default().chars().take(300).collect();
+        return storage(format!("{code}: {words}"));
+    }
+    storage(why(&error))
 }
 
 /// The same, where it may be that one has only to look again.
 pub(super) fn trouble<E, R>(error: SdkError<E, R>) -> Trouble
 where
-    SdkError<E, R>: Error + ProvideErrorMetadata,
+    SdkError<E, R>: Error + ProvideErrorMetadata + 'static,
 {
     match error.code() {
         Some(code) if passes(code) => Trouble::Again,
@@ -158,7 +163,9 @@ where
 }
 
 /// Why a transaction was not made.
-pub(super) fn cancelled<R: std::fmt::Debug>(error: SdkError<TransactWriteItemsError, R>) -> Trouble {
+pub(super) fn cancelled<R: std::fmt::Debug + 'static>(
+    error: SdkError<TransactWriteItemsError, R>,
+) -> Trouble {
     if let Some(TransactWriteItemsError::TransactionCanceledException(why)) = error.as_service_error() {
         let mut codes = why.cancellation_reasons().iter().filter_map(|reason| reason.code());
         if codes.all(|code| code == "None" || passes(code)) {

@@ -36,6 +36,8 @@ pub(super) struct Told {
     pub(super) letters: Vec<(RenderId, u32)>,
     /// Deliveries that are owed from that time on.
     pub(super) owed: Vec<(i64, i64)>,
+    /// Objects of the bucket that nothing names any more.
+    pub(super) objects: Vec<String>,
     /// How attempts ended.
     pub(super) outcomes: Vec<&'static str>,
 }

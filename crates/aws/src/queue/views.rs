@@ -26,12 +26,20 @@ impl Shared {
 
     /// The counters of a tenant, or of all, added up.
     async fn counted(&self, tenant: Option<&TenantId>) -> Result<[i64; 6], QueueError> {
-        let search = Search::table("counts");
-        let search = match tenant {
-            Some(tenant) => search.beginning(format!("{}/", encode(tenant.as_str()))),
-            None => search,
-        };
-        Ok(sum(&self.table.find(search, usize::MAX).await?, COUNTED))
+        Ok(sum(&self.counters(tenant).await?, COUNTED))
+    }
+
+    async fn counters(&self, tenant: Option<&TenantId>) -> Result<Vec<Item>, QueueError> {
+        let own = tenant.map(|tenant| format!("{}/", encode(tenant.as_str())));
+        let searches = parts("counts").map(|part| {
+            let search = Search::table(part);
+            let search = match &own {
+                Some(own) => search.beginning(own),
+                None => search,
+            };
+            self.table.find(search, usize::MAX)
+        });
+        Ok(try_join_all(searches).await?.into_iter().flatten().collect())
     }
 
     fn tenant_of(&self, row: TenantRow, counted: [i64; 6]) -> Tenant {
@@ -45,7 +53,7 @@ impl Shared {
     }
 
     pub(super) async fn tenants(&self) -> Result<Vec<Tenant>, QueueError> {
-        let counted = self.table.find(Search::table("counts"), usize::MAX).await?;
+        let counted = self.counters(None).await?;
         let rows = self.tenant_rows().await?.into_iter();
         Ok(rows
             .map(|row| {

@@ -9,14 +9,15 @@
 //!   makes no difference: a ring that comes again claims nothing.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use futures_util::future::join_all;
 use lastframe_aws::queue::Options;
 use lastframe_core::conformance::{Asks as _, LEASE, MINUTE, is_lost, key, render, succeeded};
 use lastframe_core::ports::{NewRender, Pausable, Queue as _, Redrive};
-use lastframe_core::{HandBack, Progress, Render, Status, TenantId};
+use lastframe_core::{HandBack, ManualClock, Progress, Render, Status, TenantId};
 
 use crate::stand_in::StandIn;
 use crate::world::World;
@@ -303,14 +304,70 @@ on_both! {
         assert!(waiting >= 1, "{waiting}");
     }
 
-    async fn a_ring_that_was_lost_is_rung_anew_after_six_hours(world: World<A>) {
+    async fn a_ring_that_was_lost_is_rung_anew_after_half_an_hour(world: World<A>) {
         let a = world.accept("ann", render("a").in_group("g")).await;
         let (_, receipt) = ring(&world).await.unwrap();
         world.subject.queue.answered(&receipt).await;
-        world.pass(Duration::from_secs(6 * 60 * 60) - Duration::from_millis(1)).await;
+        world.pass(Duration::from_secs(30 * 60) - Duration::from_millis(1)).await;
         world.claims_nothing().await;
         world.pass(Duration::from_millis(1)).await;
         world.claims(&a).await;
+    }
+
+    async fn a_ring_is_not_dropped_by_a_machine_whose_clock_is_behind(world: World<A>) {
+        let behind = Arc::new(ManualClock::new(world.now() - Duration::from_secs(5)));
+        let other = world.subject.another(&behind, world.subject.options.clone()).await;
+        for asked in [render("alone"), render("grouped").in_group("g")] {
+            let later = world.accept("ann", asked.not_before(world.now() + MINUTE)).await;
+            world.clock.advance(MINUTE);
+            behind.advance(MINUTE);
+            world.sweep().await;
+            let lease = other.claim("behind", Duration::ZERO).await.unwrap().unwrap();
+            assert_eq!(lease.render.id, later.id);
+            world.succeed(&lease).await;
+        }
+    }
+
+    async fn an_item_that_cannot_be_read_stops_nothing_of_a_sweep_but_itself(world: World<A>) {
+        let later = world.accept("ann", render("later").not_before(world.now() + LEASE)).await;
+        let lost = world.accept("ann", render("lost")).await;
+        world.claims(&lost).await;
+        let db = aws_sdk_dynamodb::Client::new(&world.subject.sdk);
+        for list in ["leases/0", "later/0", "unsent/0", "sent/0"] {
+            let put = db.put_item().table_name(&world.subject.options.table);
+            let item = [("pk", "render/nonsense"), ("sk", "render"), ("dp", list), ("ds", "0/0")];
+            let put = item.into_iter().fold(put, |put, (name, value)| put.item(name, AttributeValue::S(value.into())));
+            put.send().await.unwrap();
+            world.clock.advance(LEASE);
+            world.subject.queue.sweep().await.unwrap_err();
+        }
+        world.claims_all_of(&[&later, &lost]).await;
+    }
+
+    async fn a_bucket_that_cannot_answer_costs_no_attempt_and_what_is_gone_from_it_ends_its_render(world: World<A>) {
+        let mut large = render("a");
+        large.request.input_props = serde_json::from_value(serde_json::json!({"text": "x".repeat(200_000)})).unwrap();
+        let a = world.accept("ann", large).await;
+        let options = Options { bucket: "away".into(), ..world.subject.options.clone() };
+        let other = world.subject.another(&world.clock, options).await;
+        let (body, _) = ring(&world).await.unwrap();
+        other.answer(&body, "other").await.unwrap_err();
+        assert_eq!((world.status(a.id).await, world.look(a.id).await.leases), (Status::Queued, 0));
+        let s3 = aws_sdk_s3::config::Builder::from(&world.subject.sdk).force_path_style(true).build();
+        let delete = aws_sdk_s3::Client::from_conf(s3).delete_object().bucket(&world.subject.options.bucket);
+        delete.key(format!("requests/{}.json", a.id)).send().await.unwrap();
+        world.claims_nothing().await;
+        assert_eq!(world.look(a.id).await.error.unwrap().code, "request_unreadable");
+    }
+
+    async fn a_letter_of_a_render_that_was_cancelled_since_does_not_bring_it_back(world: World<A>) {
+        let failed = world.failed("ann", render("a")).await;
+        let body = letter(&world).await.unwrap();
+        world.retry(failed.id).await.unwrap();
+        world.cancel(failed.id).await.unwrap();
+        assert!(world.subject.queue.answer(&body, "late").await.unwrap().is_none());
+        assert_eq!(world.status(failed.id).await, Status::Cancelled);
+        world.claims_nothing().await;
     }
 
     async fn a_resume_that_dies_half_way_is_finished_by_the_sweep(world: World<A>) {

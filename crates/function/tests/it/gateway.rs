@@ -3,6 +3,7 @@
 use axum::Router;
 use axum::routing::get;
 use lambda_http::{Context, LambdaEvent};
+use lastframe_core::accounts::Accounts as _;
 use lastframe_function::api::Function;
 use serde_json::{Value, json};
 
@@ -159,6 +160,16 @@ async fn a_site_of_the_bucket_needs_no_adding_and_one_elsewhere_is_refused() {
     let sent = json!({"serveUrl": "my-video", "composition": "main", "queue": {"renderer": "lambda"}});
     let refused = with(event("POST", "/v1/renders"), headers, Some(&sent.to_string()));
     assert_eq!(body(&send(&function, refused).await)["errors"][0]["pointer"], "/queue/renderer");
+}
+
+#[tokio::test]
+async fn a_token_that_another_instance_has_revoked_is_good_no_more() {
+    let world = World::at(NOWHERE).await;
+    let function = Function::new(world.cloud.router());
+    let asked = with(event("GET", "/v1/me"), json!({"authorization": World::bearer()}), None);
+    assert_eq!(send(&function, asked.clone()).await["statusCode"], 200);
+    world.store.revoke_token("0123").await.unwrap();
+    assert_eq!(send(&function, asked).await["statusCode"], 401);
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use super::say;
 use super::serve::{raise_open_files, shown};
 use super::signals::Signals;
 use crate::client::Failed;
-use crate::config::{self, Config, Flags, LambdaFunction};
+use crate::config::{self, Config, Flags, LambdaFunction, OF_STACK};
 use crate::exit::Exit;
 use crate::fleet::{Member, Post};
 use crate::machine;
@@ -274,7 +274,7 @@ fn told(config: &Config, post: &Post, queue: &str) -> String {
         "Lastframe {} takes renders from the queue {queue}
   as            {} (--name)
   renders       {renders}
-  files go to   s3://{}
+  files go to   s3://{}/{OF_STACK}
   table         {}
   data folder   {}
 

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::optional_duration;
 
 /// What keys of outputs begin with in the bucket of a stack.
-const OF_STACK: &str = "outputs";
+pub(crate) const OF_STACK: &str = "outputs";
 
 /// `[storage]` in the file.
 #[derive(Clone, Debug, Default, Deserialize)]

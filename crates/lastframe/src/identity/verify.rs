@@ -284,6 +284,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn who_is_in_the_group_of_admins_may_do_everything_and_nobody_else_by_saying_so() {
+        let rules = Rules {
+            issuer: "https://issuer.example".into(),
+            audience: vec!["app".into()],
+            algorithms: vec![Algorithm::RS256],
+            tenant: TenantRule::Fixed(TenantId::new("t")),
+            scopes: Scopes::USUAL,
+            admins: Some(("cognito:groups".into(), "admin".into())),
+        };
+        let scopes = |claims: Value| rules.scopes_of(claims.as_object().unwrap());
+        let admin = |claims: Value| scopes(claims).allow(Scope::Admin);
+        assert!(admin(serde_json::json!({"cognito:groups": ["editors", "admin"]})));
+        assert_eq!(scopes(serde_json::json!({"cognito:groups": ["administrators"]})), Scopes::USUAL);
+        assert!(!admin(serde_json::json!({"groups": ["admin"], "custom:groups": "admin", "scope": "admin"})));
+    }
+
+    #[test]
     fn a_claim_that_is_made_twice_is_not_believed() {
         assert!(serde_json::from_str::<Claims>(r#"{"org": "a", "sub": "b"}"#).is_ok());
         assert!(serde_json::from_str::<Claims>(r#"{"org": "a", "org": "b"}"#).is_err());

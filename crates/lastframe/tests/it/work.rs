@@ -1,5 +1,6 @@
 //! A fleet: machines in networks of their own that work for one queue on AWS, or what stands in for it.
 
+use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -231,6 +232,14 @@ impl Worker {
         match timeout(PATIENCE, exited).await {
             Ok(status) => status,
             Err(_) => panic!("it does not end:\n{}", self.log()),
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            writeln!(std::io::stderr(), "what a worker said:\n{}", self.log()).ok();
         }
     }
 }

@@ -4,8 +4,9 @@
 //! or webpack: what is installed here is Remotion's package and nothing else, without its install scripts.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -101,6 +102,7 @@ impl Renderers {
         tracing::info!(version, "installing {PACKAGE} with npm");
         let prefix = tempfile::Builder::new().prefix(INSTALLING).tempdir_in(&self.folder)?;
         self.install(npm, version, prefix.path()).await.map_err(missing)?;
+        let_all_read(prefix.path())?;
         let target = self.folder.join(version);
         rustix::fs::syncfs(File::open(prefix.path())?).map_err(io::Error::from)?;
         if let Err(error) = std::fs::rename(prefix.path(), &target) {
@@ -202,6 +204,24 @@ impl Renderers {
 
 const INSTALLING: &str = ".installing-";
 
+/// Lets everybody read what is below a folder, and run what its owner can: sidecars may be users of their own, and what we
+/// write is for nobody else.
+fn let_all_read(folder: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let (path, kind) = entry.and_then(|entry| Ok((entry.path(), entry.file_type()?)))?;
+        if kind.is_symlink() {
+            continue;
+        }
+        let mode = path.metadata()?.permissions().mode();
+        let read_and_run = (mode & 0o500) >> 3;
+        std::fs::set_permissions(&path, Permissions::from_mode(mode | read_and_run | read_and_run >> 3))?;
+        if kind.is_dir() {
+            let_all_read(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// The version that a folder of `@remotion/renderer` says it has; none when it is no such folder.
 #[must_use]
 pub fn version_of(folder: &Path) -> Option<String> {
@@ -257,7 +277,6 @@ mod tests {
 
     /// A program in the place of npm.
     fn npm(folder: &Path, script: &str) -> PathBuf {
-        use std::os::unix::fs::PermissionsExt as _;
         let file = folder.join("npm");
         std::fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -319,10 +338,15 @@ echo "{\"name\":\"@remotion/renderer\",\"version\":\"$version\"}" >node_modules/
         let folder = tempfile::tempdir().unwrap();
         let elsewhere = tempfile::tempdir().unwrap();
         let count = elsewhere.path().join("count");
-        let script = format!("echo once >>{}\n{INSTALLS}", count.display());
+        let script = format!("umask 077\necho once >>{}\n{INSTALLS}", count.display());
         let renderers = renderers(folder.path(), Some(npm(elsewhere.path(), &script)));
         let (one, other) = tokio::join!(renderers.obtain("4.0.1"), renderers.obtain("4.0.1"));
-        assert_eq!(one.unwrap(), other.unwrap());
+        let installed = one.unwrap();
+        assert_eq!(installed, other.unwrap());
+        for (path, mode) in [(installed.clone(), 0o755), (installed.join("package.json"), 0o644)] {
+            let found = path.metadata().unwrap().permissions().mode() & 0o777;
+            assert_eq!(found, mode, "sidecars of other users read {}", path.display());
+        }
         assert_eq!(std::fs::read_to_string(count).unwrap(), "once\n");
         assert_eq!(renderers.installed().unwrap(), ["4.0.1"]);
         assert!(renderers.remove("4.0.1").unwrap());

@@ -7,12 +7,12 @@ use anyhow::Context as _;
 use clap::Args;
 use lastframe_stack::code::{Architecture, Code};
 use lastframe_stack::data::Kept;
-use lastframe_stack::deploy::{Comparison, Ended, Plan, effective};
+use lastframe_stack::deploy::{Comparison, Ended, Operation, Plan, effective};
 use lastframe_stack::template::Parameters;
-use lastframe_stack::{Described, Stack};
+use lastframe_stack::{Described, Error, Stack};
 use serde_json::json;
 
-use super::{Answer, Approval, Teller, Which, ask, causes, failed, table};
+use super::{Answer, Approval, Which, ask, causes, failed, follow_to_its_end, table, unless_interrupted};
 use crate::client::Failed;
 use crate::commands::follow::{Interrupts, can_ask};
 use crate::commands::{note, print};
@@ -115,7 +115,8 @@ impl Diff {
         let mut resources = Vec::new();
         if before.is_some() {
             let mut interrupts = Interrupts::listen()?;
-            if let Some(plan) = plan(&stack, before.as_ref(), &after, &mut interrupts).await? {
+            let planning = stack.plan(before.as_ref(), &after);
+            if let Some(plan) = plan(&stack, planning, &mut interrupts).await? {
                 stack.discard(&plan).await.map_err(failed)?;
                 resources = plan.resources;
             }
@@ -149,14 +150,19 @@ impl Deploy {
         let stack = self.what.which.stack().await?;
         let mut interrupts = Interrupts::listen()?;
         let before = self.settle(&stack, &mut interrupts).await?;
-        let (after, code) = self.what.decide(&stack, before.as_ref()).await?;
-        let comparison = stack.compare(before.as_ref(), &after).await.map_err(failed)?;
-        let kept = match before {
-            None => stack.kept().await.map_err(failed)?,
-            Some(_) => Kept::default(),
+        let looking = async {
+            let (after, code) = self.what.decide(&stack, before.as_ref()).await?;
+            let comparison = stack.compare(before.as_ref(), &after).await.map_err(failed)?;
+            let kept = match before {
+                None => stack.kept().await.map_err(failed)?,
+                Some(_) => Kept::default(),
+            };
+            Ok::<_, Failed>((after, code, comparison, kept))
         };
+        let (after, code, comparison, kept) = unless_interrupted(&mut interrupts, looking).await?;
         if kept.is_empty() {
-            let Some(plan) = plan(&stack, before.as_ref(), &after, &mut interrupts).await? else {
+            let planning = stack.plan(before.as_ref(), &after);
+            let Some(plan) = plan(&stack, planning, &mut interrupts).await? else {
                 note("no changes");
                 return self.done(&stack, false).await;
             };
@@ -184,12 +190,12 @@ impl Deploy {
         note(table::comparison(&comparison).unwrap_or_default());
         self.agree(&comparison, &mut interrupts).await?;
         upload(&stack, &code, &mut interrupts).await?;
-        let planned = stack.plan_import(&kept, &after).await.map_err(failed)?;
-        if let Some(import) = planned {
+        if let Some(import) = plan(&stack, stack.plan_import(&kept, &after), &mut interrupts).await? {
             self.carry_out(&stack, &import, &mut interrupts).await?;
         }
         let before = stack.describe().await.map_err(failed)?;
-        if let Some(plan) = plan(&stack, before.as_ref(), &after, &mut interrupts).await? {
+        let planning = stack.plan(before.as_ref(), &after);
+        if let Some(plan) = plan(&stack, planning, &mut interrupts).await? {
             self.carry_out(&stack, &plan, &mut interrupts).await?;
         }
         self.done(&stack, true).await
@@ -197,15 +203,12 @@ impl Deploy {
 
     /// The stack as it is when nothing is under way and nothing in the way.
     async fn settle(&self, stack: &Stack, interrupts: &mut Interrupts) -> Result<Option<Described>, Failed> {
-        let Some(mut found) = stack.describe().await.map_err(failed)? else { return Ok(None) };
+        let describing = async { stack.describe().await.map_err(failed) };
+        let Some(mut found) = unless_interrupted(interrupts, describing).await? else { return Ok(None) };
         if found.is_moving() {
             note(format!("{} is {}: following that first", stack.name(), found.status.as_str()));
-            let mut teller = Teller::default();
-            let ended = tokio::select! {
-                biased;
-                () = interrupts.next() => return Err(goes_on(stack)),
-                ended = stack.follow(&found.id, None, |event| teller.tell(event)) => ended.map_err(failed)?,
-            };
+            let operation = Operation::of_another(&found);
+            let ended = follow_to_its_end(stack, &operation, 0, interrupts, || goes_on(stack)).await?;
             note(format!("{} is {} now", stack.name(), ended.status));
             match stack.describe().await.map_err(failed)? {
                 Some(now) => found = now,
@@ -219,17 +222,13 @@ impl Deploy {
         if found.is_wreck() {
             let why = found.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
             note(format!(
-                "the stack {} is {}{why}\nIt never came to be, or is half deleted, and cannot be changed. It holds no renders.",
+                "the stack {} is {}{why}\nIt never came to be, or is half deleted, and CloudFormation changes no such stack.",
                 stack.name(),
                 found.status.as_str()
             ));
             self.must_agree("Delete what is left of it, and begin anew? [y/N] ", interrupts).await?;
-            let mut teller = Teller::default();
-            let ended = tokio::select! {
-                biased;
-                () = interrupts.next() => return Err(goes_on(stack)),
-                ended = stack.delete(&found, |event| teller.tell(event)) => ended.map_err(failed)?,
-            };
+            let operation = stack.delete(&found).await.map_err(failed)?;
+            let ended = follow_to_its_end(stack, &operation, 0, interrupts, || goes_on(stack)).await?;
             if !ended.is_well() {
                 let message = format!("what is left cannot be deleted ({}):{}", ended.status, causes(&ended));
                 return Err(Failed::new(Exit::NotWell, message));
@@ -241,12 +240,8 @@ impl Deploy {
                 "a change failed, and CloudFormation could not undo it. Nothing can be changed before it has.",
             );
             self.must_agree("Have it try again to undo it? [y/N] ", interrupts).await?;
-            let mut teller = Teller::default();
-            let ended = tokio::select! {
-                biased;
-                () = interrupts.next() => return Err(goes_on(stack)),
-                ended = stack.undo(&found, |event| teller.tell(event)) => ended.map_err(failed)?,
-            };
+            let operation = stack.undo(&found).await.map_err(failed)?;
+            let ended = follow_to_its_end(stack, &operation, 0, interrupts, || goes_on(stack)).await?;
             if ended.status != "UPDATE_ROLLBACK_COMPLETE" {
                 let message = format!("it still cannot be undone ({}):{}", ended.status, causes(&ended));
                 return Err(Failed::new(Exit::NotWell, message));
@@ -282,12 +277,9 @@ impl Deploy {
     }
 
     async fn carry_out(&self, stack: &Stack, plan: &Plan, interrupts: &mut Interrupts) -> Result<(), Failed> {
-        let mut teller = Teller { done: 0, of: plan.resources.len() };
-        let ended = tokio::select! {
-            biased;
-            () = interrupts.next() => return Err(goes_on(stack)),
-            ended = stack.carry_out(plan, |event| teller.tell(event)) => ended.map_err(failed)?,
-        };
+        let operation = stack.carry_out(plan).await.map_err(failed)?;
+        let of = plan.resources.len();
+        let ended = follow_to_its_end(stack, &operation, of, interrupts, || goes_on(stack)).await?;
         if ended.is_well() { Ok(()) } else { Err(explain(&ended)) }
     }
 
@@ -311,11 +303,9 @@ impl Deploy {
 /// Plans; an interrupt leaves nothing of it.
 async fn plan(
     stack: &Stack,
-    before: Option<&Described>,
-    after: &Parameters,
+    planning: impl Future<Output = Result<Option<Plan>, Error>>,
     interrupts: &mut Interrupts,
 ) -> Result<Option<Plan>, Failed> {
-    let planning = stack.plan(before, after);
     tokio::pin!(planning);
     tokio::select! {
         biased;
@@ -338,27 +328,20 @@ async fn upload(stack: &Stack, code: &Code, interrupts: &mut Interrupts) -> Resu
         code.bucket,
         code.key
     ));
-    let sent = tokio::select! {
-        biased;
-        () = interrupts.next() => {
-            return Err(Failed::new(Exit::Interrupted, "interrupted; nothing was changed"));
-        }
-        sent = stack.upload(code) => sent.map_err(failed)?,
-    };
-    if !sent {
+    let sending = async { stack.upload(code).await.map_err(failed) };
+    if !unless_interrupted(interrupts, sending).await? {
         note("  it is there already");
     }
     Ok(())
 }
 
-fn goes_on(stack: &Stack) -> Failed {
+fn goes_on(stack: &Stack) -> String {
     let name = stack.name();
-    let message = format!(
+    format!(
         "interrupted; CloudFormation goes on by itself, to the end or back to where it began.\n  \
          lastframe aws status --stack {name}      looks\n  \
          lastframe aws deploy --stack {name}      follows it, then goes on from there"
-    );
-    Failed::new(Exit::Interrupted, message)
+    )
 }
 
 /// Why a deployment failed, what has become of it, and how it goes on.

@@ -1,10 +1,11 @@
 //! `lastframe aws destroy`.
 
 use clap::Args;
-use lastframe_stack::Stack;
 use lastframe_stack::data::Kept;
+use lastframe_stack::deploy::Operation;
+use lastframe_stack::{Described, Stack};
 
-use super::{Answer, Teller, Which, ask, causes, failed};
+use super::{Answer, Which, ask, causes, failed, follow_to_its_end, unless_interrupted};
 use crate::client::Failed;
 use crate::commands::follow::{Interrupts, can_ask};
 use crate::commands::note;
@@ -34,11 +35,15 @@ impl Destroy {
     pub(super) async fn run(self) -> Result<Exit, Failed> {
         let stack = self.which.stack().await?;
         let mut interrupts = Interrupts::listen()?;
-        let found = stack.describe().await.map_err(failed)?;
-        let data = match &found {
-            Some(_) => stack.data().await.map_err(failed)?,
-            None => stack.kept().await.map_err(failed)?,
+        let looking = async {
+            let found = stack.describe().await.map_err(failed)?;
+            let data = match &found {
+                Some(_) => stack.data().await.map_err(failed)?,
+                None => stack.kept().await.map_err(failed)?,
+            };
+            Ok::<_, Failed>((found, data))
         };
+        let (found, data) = unless_interrupted(&mut interrupts, looking).await?;
         if found.is_none() && data.is_empty() {
             note(format!("there is no stack {} in {}, and no data of one", stack.name(), stack.region()));
             if self.delete_data {
@@ -46,30 +51,26 @@ impl Destroy {
             }
             return Ok(Exit::Done);
         }
-        let delete = self.decide(&stack, &data, &mut interrupts).await?;
-        if let Some(found) = &found {
-            let mut teller = Teller::default();
-            let ended = tokio::select! {
-                ended = stack.delete(found, |event| teller.tell(event)) => ended.map_err(failed)?,
-                () = interrupts.next() => {
-                    let message = "interrupted; CloudFormation goes on deleting the stack. `lastframe aws destroy` again does the rest";
-                    return Err(Failed::new(Exit::Interrupted, message));
-                }
-            };
-            if !ended.is_well() {
-                let message = format!(
-                    "the stack was not deleted ({}). What failed:{}\nMend that, and destroy again: what is gone already is no \
-                     hindrance.",
-                    ended.status,
-                    causes(&ended)
-                );
-                return Err(Failed::new(Exit::NotWell, message));
-            }
+        let has_role = found
+            .as_ref()
+            .is_some_and(|found| found.parameters.get("RemotionRole").is_some_and(|role| role == "create"));
+        let delete = self.decide(&stack, &data, has_role, &mut interrupts).await?;
+        if let Some(found) = found {
+            take_away(&stack, found, &mut interrupts).await?;
         }
         if delete {
-            // An interrupt ends this between two things; the next `destroy` finds what is left.
-            stack.remove(&data, |gone| note(format!("deleted {gone}"))).await.map_err(failed)?;
-            remove_code(&stack).await?;
+            let removing = async {
+                stack.remove(&data, |gone| note(format!("deleted {gone}"))).await.map_err(failed)?;
+                remove_code(&stack).await
+            };
+            tokio::select! {
+                removed = removing => removed?,
+                () = interrupts.next() => {
+                    let message = "interrupted; the stack is gone, and part of its data. `lastframe aws destroy --delete-data` again does \
+                                   the rest";
+                    return Err(Failed::new(Exit::Interrupted, message));
+                }
+            }
             note(format!("nothing of {} is left in {}", stack.name(), stack.region()));
         } else if !data.is_empty() {
             note(format!(
@@ -81,7 +82,13 @@ impl Destroy {
     }
 
     /// Whether the data goes too. Nothing is destroyed that nobody has agreed to.
-    async fn decide(&self, stack: &Stack, data: &Kept, interrupts: &mut Interrupts) -> Result<bool, Failed> {
+    async fn decide(
+        &self,
+        stack: &Stack,
+        data: &Kept,
+        has_role: bool,
+        interrupts: &mut Interrupts,
+    ) -> Result<bool, Failed> {
         let told = self.keep_data || self.delete_data;
         if self.yes && (told || data.is_empty()) {
             return Ok(self.delete_data);
@@ -102,6 +109,11 @@ impl Destroy {
                 Answer::Interrupted => return Err(interrupted()),
             }
         }
+        if has_role {
+            note(
+                "This stack made the role remotion-lambda-role, and takes it along: Remotion's functions run under it, in all regions.",
+            );
+        }
         let what = if delete { "and all its data, " } else { "" };
         let question = format!(
             "This deletes the stack {} {what}in {}. Type its name to go on: ",
@@ -114,6 +126,36 @@ impl Destroy {
             Answer::Interrupted => Err(interrupted()),
         }
     }
+}
+
+/// Deletes the stack, after what is under way with it.
+async fn take_away(stack: &Stack, mut found: Described, interrupts: &mut Interrupts) -> Result<(), Failed> {
+    let goes_on = || {
+        "interrupted; CloudFormation goes on by itself. `lastframe aws destroy` again does the rest"
+            .to_owned()
+    };
+    if found.is_plan() {
+        return stack.sweep_plan().await.map_err(failed);
+    }
+    if found.is_moving() {
+        note(format!("{} is {}: following that first", stack.name(), found.status.as_str()));
+        follow_to_its_end(stack, &Operation::of_another(&found), 0, interrupts, goes_on).await?;
+        match stack.describe().await.map_err(failed)? {
+            Some(now) => found = now,
+            None => return Ok(()),
+        }
+    }
+    let operation = stack.delete(&found).await.map_err(failed)?;
+    let ended = follow_to_its_end(stack, &operation, 0, interrupts, goes_on).await?;
+    if ended.is_well() {
+        return Ok(());
+    }
+    let message = format!(
+        "the stack was not deleted ({}). What failed:{}\nMend that, and destroy again: what is gone already is no hindrance.",
+        ended.status,
+        causes(&ended)
+    );
+    Err(Failed::new(Exit::NotWell, message))
 }
 
 fn interrupted() -> Failed {

@@ -9,7 +9,7 @@ mod user;
 
 use clap::{Args, Subcommand, ValueEnum};
 use lastframe_aws::SdkConfig;
-use lastframe_stack::deploy::{Ended, Event};
+use lastframe_stack::deploy::{Ended, Event, Operation};
 use lastframe_stack::{Error, Stack, TEMPLATE};
 
 use super::follow::{self, Interrupts};
@@ -136,8 +136,33 @@ async fn ask(question: &str, interrupts: &mut Interrupts) -> Answer {
     }
 }
 
+/// Does something that changes nothing, unless somebody interrupts it.
+async fn unless_interrupted<T>(
+    interrupts: &mut Interrupts,
+    work: impl Future<Output = Result<T, Failed>>,
+) -> Result<T, Failed> {
+    tokio::select! {
+        done = work => done,
+        () = interrupts.next() => Err(Failed::new(Exit::Interrupted, "interrupted; nothing was changed")),
+    }
+}
+
+/// Follows what CloudFormation is at. An interrupt leaves it to that, and says `goes_on`.
+async fn follow_to_its_end(
+    stack: &Stack,
+    operation: &Operation,
+    of: usize,
+    interrupts: &mut Interrupts,
+    goes_on: impl FnOnce() -> String,
+) -> Result<Ended, Failed> {
+    let mut teller = Teller { done: 0, of };
+    tokio::select! {
+        ended = stack.follow(operation, |event| teller.tell(event)) => ended.map_err(failed),
+        () = interrupts.next() => Err(Failed::new(Exit::Interrupted, goes_on())),
+    }
+}
+
 /// Tells of what CloudFormation does, line by line.
-#[derive(Default)]
 struct Teller {
     done: usize,
     /// How many resources there are to deal with; 0 when that is not known.
@@ -178,23 +203,21 @@ fn causes(ended: &Ended) -> String {
 
 /// What helps, where that is known.
 fn hint(reason: &str) -> Option<&'static str> {
+    const LACKS: &str = "the credentials lack this right: who deploys must be allowed to make what the template has, roles among it";
     const HINTS: &[(&str, &str)] = &[
         (
             "remotion-lambda-role",
             "an account has this role once: -p RemotionRole=existing uses the one that is there",
         ),
-        (
-            "is not authorized to perform",
-            "the credentials lack this right; docs/aws.md has a policy for deploying",
-        ),
-        ("AccessDenied", "the credentials lack this right; docs/aws.md has a policy for deploying"),
+        ("is not authorized to perform", LACKS),
+        ("AccessDenied", LACKS),
         (
             "already exists",
             "something of this name is there and belongs to no stack: --stack names the stack otherwise",
         ),
-        ("S3 Error Code: NoSuchKey", "the code is gone from its bucket: deploy again"),
+        ("NoSuchKey", "the code is gone from its bucket: deploy again"),
         (
-            "concurrency",
+            "oncurren",
             "a new account may run few functions at once: ask for more under Service Quotas, Lambda",
         ),
     ];
