@@ -15,17 +15,16 @@ use crate::webhooks::Receiver;
 
 const SECRET: &str = "s3cret";
 
-/// What differs from one test to the next, after what all of them need.
-fn settings(more: &str) -> String {
+/// What all of them need.
+fn settings() -> String {
     format!(
-        "[enqueue]\nsite = \"{}\"\ncomposition = \"main\"\n[queue]\nlease = \"3s\"\nretry_delay = \"200ms\"\n\
-         [webhook]\nallow_hosts = [\"127.0.0.1\"]\n[lambda]\nsettle = \"3s\"\n{more}",
-        SITE
+        "[enqueue]\nsite = \"{SITE}\"\ncomposition = \"main\"\n[queue]\nlease = \"3s\"\nretry_delay = \"200ms\"\n\
+         [webhook]\nallow_hosts = [\"127.0.0.1\"]\n[lambda]\nsettle = \"3s\"\n"
     )
 }
 
 async fn deployed() -> Stack {
-    Cloud::start().await.deploy(&settings("")).await
+    Cloud::start().await.deploy(&settings()).await
 }
 
 fn time(attempt: &Value, name: &str) -> jiff::Timestamp {
