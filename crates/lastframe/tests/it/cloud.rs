@@ -183,12 +183,14 @@ impl Cloud {
             ("iam", "Action=ListPolicies&Scope=Local&Version=2010-05-08", "PolicyName"),
             ("monitoring", "Action=DescribeAlarms&Version=2010-08-01", "AlarmName"),
             ("sns", "Action=ListTopics&Version=2010-03-31", "TopicArn"),
+            ("cloudformation", "Action=DescribeStacks&Version=2010-05-15", "StackName"),
         ] {
             let listed = self.query(service, query).await;
             left.extend(between(&listed, tag).map(|name| format!("{service} {name}")));
         }
-        let before = [REMOTION_BUCKET, &format!("lambda {FUNCTION}"), &format!("iam {ROLE}")];
-        left.retain(|name| !before.contains(&name.as_str()));
+        let before =
+            |name: &String| name == REMOTION_BUCKET || name.contains(FUNCTION) || name.contains(ROLE);
+        left.retain(|name| !before(name));
         left
     }
 }
@@ -321,14 +323,6 @@ impl Stack {
         let render = self.ended(id).await;
         assert_eq!(render["status"], "succeeded", "{render}\n{}", self.cloud.s3.log());
         render
-    }
-
-    /// Waits until frames of it have been made.
-    pub(crate) async fn under_way(&self, id: &str) -> Value {
-        self.until(id, |render| {
-            render["status"] == "rendering" && render["framesRendered"].as_u64().is_some_and(|made| made > 0)
-        })
-        .await
     }
 
     /// Lets a minute pass, as the schedule does.
