@@ -12,11 +12,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
-use jiff::Timestamp;
 use lambda_runtime::LambdaEvent;
 use lastframe_aws::queue::AwsQueue;
-use lastframe_core::Lease;
 use lastframe_core::ports::QueueError;
+use lastframe_core::{Clock as _, Lease, SystemClock};
 use lastframe_worker::Worker;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -166,7 +165,7 @@ fn wait(received: u32) -> i32 {
 
 impl Handler for Function {
     async fn handle(&self, event: LambdaEvent<Value>) -> anyhow::Result<Value> {
-        let left = left(event.context.deadline, Timestamp::now(), self.timeout);
+        let left = left(event.context.deadline, SystemClock::new().now(), self.timeout);
         let over = tokio::time::sleep(left);
         let response = self.answer(serde_json::from_value(event.payload)?, over).await;
         Ok(serde_json::to_value(response)?)

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
-use jiff::Timestamp;
 use lambda_runtime::LambdaEvent;
 use lastframe::cloud::Cloud;
 use lastframe_aws::queue::AwsQueue;
+use lastframe_core::{Clock as _, SystemClock};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -134,7 +134,7 @@ fn is_of_delivery(timer: &str) -> bool {
 
 impl Handler for Function {
     async fn handle(&self, event: LambdaEvent<Value>) -> anyhow::Result<Value> {
-        let left = left(event.context.deadline, Timestamp::now(), self.timeout);
+        let left = left(event.context.deadline, SystemClock::new().now(), self.timeout);
         // Whatever is no message of a queue is the schedule, whichever service of AWS keeps it.
         if event.payload.get("Records").is_none() {
             self.minute(left).await?;

@@ -229,7 +229,7 @@ impl Cloud {
             incoming: folder.join("incoming"),
             directory: Arc::clone(&ports.directory),
             look: Arc::new(look),
-            shelf: Some(Arc::new(Shelf::new(settings.sites()?))),
+            shelf: Some(Arc::new(Shelf::new(settings.sites()?, Arc::clone(&clock)))),
             http: client::http()
                 .redirect(reqwest::redirect::Policy::none())
                 .timeout(FETCH)
@@ -300,7 +300,6 @@ impl Cloud {
     }
 
     /// The API.
-    #[must_use]
     pub fn router(&self) -> Router {
         http::router(self.api.clone())
     }

@@ -48,6 +48,7 @@ fn event(method: &str, path: &str) -> Value {
     })
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is written where it is used")]
 fn with(mut event: Value, headers: Value, body: Option<&str>) -> Value {
     event["headers"].as_object_mut().unwrap().extend(headers.as_object().unwrap().clone());
     if let Some(body) = body {

@@ -302,7 +302,7 @@ impl<T: DeserializeOwned> FromRequestParts<Api> for Query<T> {
 /// A number of the query, from 1 up; none when it is left out, or is none, which is added to what is wrong.
 fn up_to<T>(name: &str, text: Option<&str>, most: T, errors: &mut Vec<FieldError>) -> Option<T>
 where
-    T: FromStr + PartialOrd + Display + From<u8>,
+    T: FromStr + PartialOrd + Display + From<u8> + Copy,
 {
     let number = text?.parse().ok().filter(|number| *number >= T::from(1) && *number <= most);
     if number.is_none() {

@@ -4,13 +4,12 @@
 //! looked into and put into the directory like one that somebody added.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
-use lastframe_core::TenantId;
 use lastframe_core::ports::QueueError;
 use lastframe_core::site::SiteVersion;
+use lastframe_core::{Clock, TenantId};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 use url::Url;
@@ -27,12 +26,13 @@ const MOST: usize = 1_000;
 pub(crate) struct Shelf {
     /// What the names of its sites stand below, with a slash at its end.
     base: Option<Url>,
+    clock: Arc<dyn Clock>,
     seen: Mutex<HashMap<(TenantId, String), (Instant, SiteVersion)>>,
 }
 
 impl Shelf {
-    pub(crate) fn new(base: Option<Url>) -> Self {
-        Self { base, seen: Mutex::default() }
+    pub(crate) fn new(base: Option<Url>, clock: Arc<dyn Clock>) -> Self {
+        Self { base, clock, seen: Mutex::default() }
     }
 
     /// Where the site of that name lies, as Remotion has it.
@@ -90,7 +90,7 @@ impl Shelf {
             name,
             remotion_version: None,
             renderer: None,
-            now: Timestamp::now(),
+            now: self.clock.now(),
         };
         sites.take_in(new, folder, size, Some(url.to_string())).await
     }
@@ -102,7 +102,7 @@ impl Shelf {
 
 /// What a site at a URL is called: what its folder is called, and something that no other URL has.
 fn name_of(url: &Url) -> String {
-    let folder = url.path_segments().into_iter().flatten().filter(|part| !part.is_empty()).next_back();
+    let folder = url.path_segments().into_iter().flatten().rfind(|part| !part.is_empty());
     let kept = |c: &char| c.is_ascii_alphanumeric() || "-_.".contains(*c);
     let folder: String = folder.unwrap_or("site").chars().filter(kept).take(48).collect();
     let folder = folder.trim_start_matches(['.', '-', '_']);
@@ -117,13 +117,15 @@ mod tests {
 
     #[test]
     fn a_name_is_looked_for_in_the_bucket_alone_and_urls_have_names_of_their_own() {
-        let shelf = Shelf::new(Some("https://b.s3.eu-central-1.amazonaws.com/sites/".parse().unwrap()));
+        let shelf = |base: Option<Url>| Shelf::new(base, Arc::new(lastframe_core::SystemClock::new()));
+        let nowhere = shelf(None);
+        let shelf = shelf(Some("https://b.s3.eu-central-1.amazonaws.com/sites/".parse().unwrap()));
         let url = shelf.url_of("my-video").unwrap();
         assert_eq!(url.as_str(), "https://b.s3.eu-central-1.amazonaws.com/sites/my-video/");
         for odd in ["", "..", "a/b", "a@b", "//x", "a?b"] {
             assert_eq!(shelf.url_of(odd), None, "{odd}");
         }
-        assert_eq!(Shelf::new(None).url_of("my-video"), None);
+        assert_eq!(nowhere.url_of("my-video"), None);
         assert!(name_of(&url).starts_with("my-video-"));
         let other: Url = "https://c.s3.eu-central-1.amazonaws.com/sites/my-video/".parse().unwrap();
         assert_ne!(name_of(&other), name_of(&url));
