@@ -147,7 +147,6 @@ impl Settings {
         config.storage.posters_beside = true;
         // What a function answers has a few megabytes at most: whoever asks for an output is sent to the bucket.
         config.storage.redirect = true;
-        config.storage.posters_beside = true;
         config.storage.min_free = 0;
         if let Some(sites) = self.sites()? {
             config.origins.push(sites.origin().ascii_serialization());
