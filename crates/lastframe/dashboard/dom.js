@@ -51,8 +51,12 @@ function apply(element, attributes) {
  * @param {...(Child | Child[])} children
  */
 export function fill(element, ...children) {
-  const nodes = children.flat().filter((child) => child !== null && child !== undefined && child !== false);
-  element.replaceChildren(.../** @type {(Node | string)[]} */ (nodes.map((node) => (node instanceof Node ? node : String(node)))));
+  const given = children.flat().filter((child) => child !== null && child !== undefined && child !== false);
+  const nodes = /** @type {(Node | string)[]} */ (given.map((node) => (node instanceof Node ? node : String(node))));
+  // What is taken out and put back where it was loses the focus.
+  const { childNodes } = element;
+  if (nodes.length === childNodes.length && nodes.every((node, index) => node === childNodes[index])) return;
+  element.replaceChildren(...nodes);
 }
 
 /**

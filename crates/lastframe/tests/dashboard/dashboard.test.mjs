@@ -224,10 +224,11 @@ test("a long list goes on, and keeps what was shown when something new comes", a
   await shown(50);
   await page.getByRole("button", { name: "Show more" }).click();
   await shown(60);
-  const focused = await page.evaluate(() => [...document.querySelectorAll(".row")].indexOf(document.activeElement.closest(".row")));
-  assert.equal(focused, 50, "one reads on where the list went on");
+  const focused = () => page.evaluate(() => [...document.querySelectorAll(".row")].indexOf(document.activeElement.closest(".row")));
+  assert.equal(await focused(), 50, "one reads on where the list went on");
   await submit("tiny", { queue: { group: "long" } });
   await shown(61);
+  assert.equal(await focused(), 51, "and goes on reading when something new comes");
   await leave();
 });
 
