@@ -47,15 +47,3 @@ fn fault(error: &remotion_lambda::Error) -> std::io::Error {
     };
     std::io::Error::new(kind, error.to_string())
 }
-
-/// An error of the SDK with its causes, on one line: its own text tells little.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}

@@ -34,7 +34,9 @@ pub async fn sdk(profile: Option<&str>, region: Option<&str>) -> SdkConfig {
 /// `PermissionDenied` when there is nothing.
 pub async fn credentials(sdk: &SdkConfig) -> io::Result<Credentials> {
     let found = match sdk.credentials_provider() {
-        Some(provider) => provider.provide_credentials().await.map_err(|error| crate::chain(&error)),
+        Some(provider) => {
+            provider.provide_credentials().await.map_err(|error| lastframe_worker::error_chain(&error))
+        }
         None => Err("nothing provides them".into()),
     };
     found.map_err(|why| {

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod conformance;
 pub mod disposition;
 pub mod frame_range;
+pub mod hex;
 mod lambda;
 pub mod lease;
 pub mod limits;

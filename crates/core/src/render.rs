@@ -241,6 +241,21 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// Somebody asked for the render to stop, and it did.
+    #[must_use]
+    pub fn cancelled() -> Self {
+        let cancelled = Self::new("cancelled", "the render was cancelled", false);
+        Self { name: "CancelledError".into(), ..cancelled }
+    }
+
+    /// So many leases in a row were lost, and no further one is given.
+    #[must_use]
+    pub fn worker_lost(times: u32) -> Self {
+        let message =
+            format!("its worker died {times} times in a row while rendering it, so it is not tried again");
+        Self::new("worker_lost", message, false)
+    }
+
     /// A failure that Lastframe itself noticed.
     pub fn new(code: &str, message: impl Into<String>, retryable: bool) -> Self {
         Self {

@@ -68,7 +68,7 @@ impl Stack {
                 "it was made for {found}, and the functions run on {wanted}: --architecture {found}"
             )));
         }
-        let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = format!("{:x}", Sha256::digest(&bytes));
         let owner = self.account().await?;
         let bucket = self.code_bucket(&owner);
         Ok(Code { file: file.to_owned(), bytes, bucket, key: format!("{digest}.zip"), owner })

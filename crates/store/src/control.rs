@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 use lastframe_core::ports::{ControlError, QueueError};
-use lastframe_core::{Deletion, Event, Output, Render, RenderId, Status};
+use lastframe_core::{Deletion, Event, Failure, Output, Render, RenderId, Status};
 use rusqlite::params;
 
-use crate::lease::{RECORD_DAMAGED, cancelled, forget_checkpoint};
+use crate::lease::{RECORD_DAMAGED, forget_checkpoint};
 use crate::line;
 use crate::outbox;
 use crate::read;
@@ -25,7 +25,7 @@ pub(crate) fn cancel(tx: &mut Tx<'_>, id: RenderId) -> Result<Render, ControlErr
             .and_then(|mut sql| sql.execute(params![render.seq, tx.now]))
             .map_err(storage)?;
     } else {
-        let error = to_json(&cancelled())?;
+        let error = to_json(&Failure::cancelled())?;
         tx.db
             .prepare_cached(
                 "UPDATE render SET status = ?2, gate = NULL, backoff_until = NULL, cancel_requested_at = ?3,

@@ -96,7 +96,7 @@ pub(crate) fn release(
 ) -> Result<(), LeaseError> {
     let held = fenced(tx, render, token)?;
     if held.cancel_requested {
-        end(tx, &held, Event::Cancel, None, Some(&cancelled()))?;
+        end(tx, &held, Event::Cancel, None, Some(&Failure::cancelled()))?;
         return Ok(());
     }
     let backoff = match why {
@@ -117,10 +117,10 @@ pub(crate) fn finish(
     let held = fenced(tx, render, token)?;
     let status = match outcome {
         Outcome::Succeeded(output) => end(tx, &held, Event::Succeed, Some(output), None)?,
-        Outcome::Cancelled => end(tx, &held, Event::Cancel, None, Some(&cancelled()))?,
+        Outcome::Cancelled => end(tx, &held, Event::Cancel, None, Some(&Failure::cancelled()))?,
         // Asked to stop, and it broke instead of stopping: what was asked for has come about.
         Outcome::Failed(_) if held.cancel_requested => {
-            end(tx, &held, Event::Cancel, None, Some(&cancelled()))?
+            end(tx, &held, Event::Cancel, None, Some(&Failure::cancelled()))?
         }
         Outcome::Failed(failure) if failure.retryable && held.attempt < held.max_attempts => {
             let delay = policy.delay(&failure.code, held.attempt, tx.rng);
@@ -141,16 +141,9 @@ pub(crate) fn lose(tx: &mut Tx<'_>, seq: i64, policy: RetryPolicy) -> Result<(),
         .map_err(storage)?;
     let Some(held) = held else { return Ok(()) };
     if held.cancel_requested {
-        end(tx, &held, Event::Cancel, None, Some(&cancelled()))?;
+        end(tx, &held, Event::Cancel, None, Some(&Failure::cancelled()))?;
     } else if held.lost + 1 >= policy.max_lost {
-        let failure = Failure::new(
-            "worker_lost",
-            format!(
-                "its worker died {} times in a row while rendering it, so it is not tried again",
-                held.lost + 1
-            ),
-            false,
-        );
+        let failure = Failure::worker_lost(held.lost + 1);
         end(tx, &held, Event::Fail, None, Some(&failure))?;
     } else {
         requeue(tx, &held, "lost", None, 0, Uncounted::Lost)?;
@@ -299,14 +292,4 @@ fn close_attempt(
 
 fn moved(event: Event) -> Result<Status, QueueError> {
     Status::Rendering.on(event).map_err(storage)
-}
-
-pub(crate) fn cancelled() -> Failure {
-    Failure {
-        code: "cancelled".into(),
-        name: "CancelledError".into(),
-        message: "the render was cancelled".into(),
-        stack: None,
-        retryable: false,
-    }
 }

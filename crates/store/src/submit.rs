@@ -1,7 +1,7 @@
 //! Accepting renders.
 
 use lastframe_core::ports::{IdempotencyKey, NewRender, QueueError, SubmitError, Submitted};
-use lastframe_core::{Limits, OnFailure, Render, RenderId, TenantId};
+use lastframe_core::{Limits, OnFailure, Render, RenderId, TenantId, hex};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::integrity;
@@ -39,7 +39,7 @@ pub(crate) fn submit(
     }
     let ids = renders.iter().map(|render| accept(tx, tenant_id, render)).collect::<Result<Vec<_>, _>>()?;
     if let Some(key) = key {
-        let hash = tx.ring.keys().seal(&hash_of(tenant, key), hex(&key.body_hash))?;
+        let hash = tx.ring.keys().seal(&hash_of(tenant, key), hex::encode(&key.body_hash))?;
         tx.db
             .prepare_cached("REPLACE INTO idempotency (tenant_id, key, body_hash, renders, created_at) VALUES (?1, ?2, ?3, ?4, ?5)")
             .and_then(|mut sql| sql.execute(params![tenant_id, key.key, hash, to_json_ids(&ids), tx.now]))
@@ -121,7 +121,7 @@ fn known(
     if renders.is_empty() {
         return Ok(None);
     }
-    if hash != hex(&key.body_hash) { Err(SubmitError::KeyReused) } else { Ok(Some(renders)) }
+    if hash != hex::encode(&key.body_hash) { Err(SubmitError::KeyReused) } else { Ok(Some(renders)) }
 }
 
 fn accept(tx: &mut Tx<'_>, tenant: i64, new: &NewRender) -> Result<RenderId, QueueError> {
@@ -182,10 +182,6 @@ fn accept(tx: &mut Tx<'_>, tenant: i64, new: &NewRender) -> Result<RenderId, Que
 /// Where the hash of a key's body stands.
 fn hash_of(tenant: &TenantId, key: &IdempotencyKey) -> Place {
     Place::new("idempotency.body_hash", &[tenant.as_str(), &key.key])
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn to_json_ids(ids: &[RenderId]) -> String {

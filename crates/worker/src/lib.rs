@@ -166,7 +166,8 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
 }
 
 /// An error with its causes, on one line.
-pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
+#[must_use]
+pub fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

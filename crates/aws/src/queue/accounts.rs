@@ -2,16 +2,15 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use lastframe_core::TenantId;
 use lastframe_core::accounts::{
     Accounts, AddUserError, ApiToken, Renewal, Scopes, SecretHash, Session, User,
 };
 use lastframe_core::ports::QueueError;
+use lastframe_core::{TenantId, hex};
 use serde::{Deserialize, Serialize};
 
 use super::row::time;
 use super::schema::{self, EXPIRES};
-use super::submit::hex;
 use super::table::{Key, Search, Trouble, from_item, n, retrying, storage, to_item};
 use super::tx::{If, Tx};
 use super::{AwsQueue, Shared};
@@ -181,7 +180,7 @@ impl Accounts for AwsQueue {
             let row = SessionRow {
                 v: 0,
                 user: session.user.clone(),
-                secret: hex(&secret),
+                secret: hex::encode(&secret),
                 expires_at: session.expires_at.as_millisecond(),
                 epoch: owner.epoch,
             };
@@ -207,7 +206,7 @@ impl Accounts for AwsQueue {
             };
             let mut tx = Tx::new(queue);
             // Hashes of random secrets: how long the comparison takes tells nothing of use.
-            let reused = before.secret != hex(&shown);
+            let reused = before.secret != hex::encode(&shown);
             let owner = queue.user_of(&before.user).await?;
             let owner = owner.filter(|owner| {
                 !owner.disabled && owner.epoch == before.epoch && tx.now < before.expires_at && !reused
@@ -219,7 +218,7 @@ impl Accounts for AwsQueue {
             };
             let row = SessionRow {
                 v: before.v + 1,
-                secret: hex(&next),
+                secret: hex::encode(&next),
                 expires_at: until.as_millisecond(),
                 ..before.clone()
             };
@@ -236,7 +235,9 @@ impl Accounts for AwsQueue {
         retrying(async || {
             let key = schema::session(id);
             let before: Option<SessionRow> = queue.table.row(&key).await?;
-            let Some(before) = before.filter(|before| before.secret == hex(&shown)) else { return Ok(()) };
+            let Some(before) = before.filter(|before| before.secret == hex::encode(&shown)) else {
+                return Ok(());
+            };
             let mut tx = Tx::new(queue);
             tx.delete_version(&key, before.v)?;
             tx.commit().await
@@ -252,7 +253,7 @@ impl Accounts for AwsQueue {
             name: token.name,
             tenant: token.tenant,
             scopes: token.scopes.to_string(),
-            secret: hex(&secret),
+            secret: hex::encode(&secret),
             created_at: token.created_at.as_millisecond(),
             expires_at: token.expires_at.map(Timestamp::as_millisecond),
             revoked_at: token.revoked_at.map(Timestamp::as_millisecond),

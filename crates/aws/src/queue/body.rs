@@ -3,10 +3,11 @@
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use aws_sdk_s3::primitives::ByteStream;
 use lastframe_core::ports::QueueError;
+use lastframe_worker::error_chain;
 use serde::{Deserialize, Serialize};
 
 use super::Shared;
-use super::table::{fault, storage, why};
+use super::table::{fault, storage};
 
 /// The longest text that is kept in the table, in bytes. As many of these as a submit may bring fit into one transaction,
 /// which takes 4 MB.
@@ -64,7 +65,11 @@ impl Shared {
     pub(super) async fn drop_object(&self, name: &str) {
         let deleted = self.s3.delete_object().bucket(&self.options.bucket).key(name).send().await;
         if let Err(error) = deleted.map_err(fault) {
-            tracing::warn!(name, error = why(&error), "an object could not be deleted from the bucket");
+            tracing::warn!(
+                name,
+                error = error_chain(&error),
+                "an object could not be deleted from the bucket"
+            );
         }
     }
 }

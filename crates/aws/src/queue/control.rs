@@ -5,11 +5,10 @@ use std::collections::HashSet;
 use futures_util::StreamExt as _;
 use futures_util::stream::iter;
 use lastframe_core::ports::{ControlError, Pausable, QueueError, Redrive, Redriven};
-use lastframe_core::{Deletion, Event, Output, Render, RenderId, Status, TenantId};
+use lastframe_core::{Deletion, Event, Failure, Output, Render, RenderId, Status, TenantId};
 
 use super::Shared;
 use super::claim::ControlRow;
-use super::lease::cancelled;
 use super::ring::{AT_ONCE, lane_key};
 use super::row::{LaneRow, RenderRow, Standing, time};
 use super::schema::{self, DUE, STATUS};
@@ -42,7 +41,7 @@ impl Shared {
             // Its holder ends it, or the sweep when the holder is gone: the state changes only then.
             tx.render(Some(&before), row)?
         } else {
-            (row.status, row.finished_at, row.error) = (status, Some(tx.now), Some(cancelled()));
+            (row.status, row.finished_at, row.error) = (status, Some(tx.now), Some(Failure::cancelled()));
             row.backoff_until = 0;
             if let Some(lane_before) = self.lane_of(&row).await? {
                 let key = lane_before.key();

@@ -28,7 +28,8 @@ impl Directory for AwsQueue {
     async fn put_site(&self, tenant: &TenantId, site: SiteVersion) -> Result<(), QueueError> {
         let queue = &*self.shared;
         queue.see(tenant).await?;
-        let digest = super::submit::hex(&super::table::digest(&format!("{tenant}/{}", site.name))[..8]);
+        let digest =
+            lastframe_core::hex::encode(&super::table::digest(&format!("{tenant}/{}", site.name))[..8]);
         let name = || format!("sites/{digest}/{}.json", site.version);
         let body = queue.keep(name, serde_json::to_string(&site).map_err(storage)?).await?;
         retrying(async || {

@@ -145,7 +145,7 @@ impl Shared {
         retrying(async || {
             let Some(held) = self.held(render, token).await? else { return Ok(Err(LeaseError::Lost)) };
             if held.cancel_requested_at.is_some() {
-                self.end(held, Event::Cancel, None, Some(&cancelled())).await?;
+                self.end(held, Event::Cancel, None, Some(&Failure::cancelled())).await?;
                 return Ok(Ok(()));
             }
             let wait = match why {
@@ -171,10 +171,12 @@ impl Shared {
             let Some(held) = self.held(render, token).await? else { return Ok(Err(LeaseError::Lost)) };
             let ended = match outcome {
                 Outcome::Succeeded(output) => self.end(held, Event::Succeed, Some(output), None).await?,
-                Outcome::Cancelled => self.end(held, Event::Cancel, None, Some(&cancelled())).await?,
+                Outcome::Cancelled => {
+                    self.end(held, Event::Cancel, None, Some(&Failure::cancelled())).await?
+                }
                 // Asked to stop, and it broke instead of stopping: what was asked for has come about.
                 Outcome::Failed(_) if held.cancel_requested_at.is_some() => {
-                    self.end(held, Event::Cancel, None, Some(&cancelled())).await?
+                    self.end(held, Event::Cancel, None, Some(&Failure::cancelled())).await?
                 }
                 Outcome::Failed(failure) if failure.retryable && held.attempt < held.max_attempts => {
                     let wait =
@@ -206,12 +208,9 @@ impl Shared {
             let Some(held) = row.filter(over) else { return Ok(()) };
             let lost = held.lost + 1;
             if held.cancel_requested_at.is_some() {
-                self.end_lost(held, Event::Cancel, &cancelled()).await?;
+                self.end_lost(held, Event::Cancel, &Failure::cancelled()).await?;
             } else if lost >= self.options.retry.max_lost {
-                let why = format!(
-                    "its worker died {lost} times in a row while rendering it, so it is not tried again"
-                );
-                self.end_lost(held, Event::Fail, &Failure::new("worker_lost", why, false)).await?;
+                self.end_lost(held, Event::Fail, &Failure::worker_lost(lost)).await?;
             } else {
                 let how = Requeued { outcome: "lost", failure: None, wait: 0, uncounted: true, lost };
                 self.requeue(held, &how).await?;
@@ -358,14 +357,4 @@ fn kept(failure: &Failure) -> Failure {
         text[..end].to_owned()
     };
     Failure { message: cut(&failure.message), stack: failure.stack.as_deref().map(cut), ..failure.clone() }
-}
-
-pub(super) fn cancelled() -> Failure {
-    Failure {
-        code: "cancelled".into(),
-        name: "CancelledError".into(),
-        message: "the render was cancelled".into(),
-        stack: None,
-        retryable: false,
-    }
 }

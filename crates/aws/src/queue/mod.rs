@@ -114,7 +114,7 @@ impl AwsQueue {
             observer,
             changes: broadcast::channel(4096).0,
             owed: Notify::new(),
-            epoch: submit::hex(&epoch),
+            epoch: lastframe_core::hex::encode(&epoch),
             tokens: AtomicU64::new(0),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -137,7 +137,7 @@ impl AwsQueue {
             queue.sqs.delete_message().queue_url(&queue.options.queue_url).receipt_handle(receipt_handle);
         if let Err(error) = delete.send().await.map_err(table::fault) {
             tracing::warn!(
-                error = table::why(&error),
+                error = lastframe_worker::error_chain(&error),
                 "the message of a ring could not be deleted; it comes again"
             );
         }

@@ -13,11 +13,12 @@ use lastframe_core::outbox::{
     RedeliverError, Room, Secret, Settled, TenantNotices, TenantSecret, Try,
 };
 use lastframe_core::ports::QueueError;
+use lastframe_worker::error_chain;
 use serde::{Deserialize, Serialize};
 
 use super::row::{DeliveryRow, RenderRow, time};
 use super::schema::{self, COUNTERS, DUE, LISTED, STATUS, padded, parts};
-use super::table::{Key, Search, Trouble, from_item, retrying, storage, text, why};
+use super::table::{Key, Search, Trouble, from_item, retrying, storage, text};
 use super::tx::{DELIVERIES, If, Tx};
 use super::views::sum;
 use super::{AwsQueue, Shared};
@@ -259,10 +260,11 @@ impl Shared {
             Err(error) => {
                 tracing::error!(
                     delivery.id = row.number,
-                    error = why(&error),
+                    error = error_chain(&error),
                     "a delivery cannot be read; it is given up"
                 );
-                let tried = Try { at: self.clock.now(), took_ms: 0, code: None, error: Some(why(&error)) };
+                let tried =
+                    Try { at: self.clock.now(), took_ms: 0, code: None, error: Some(error_chain(&error)) };
                 self.settle(DeliveryId(row.number), row.token, &tried, Settled::Failed).await?;
                 Ok(None)
             }

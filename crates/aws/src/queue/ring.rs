@@ -12,12 +12,13 @@ use futures_util::future::join;
 use futures_util::stream::iter;
 use lastframe_core::RenderId;
 use lastframe_core::ports::QueueError;
+use lastframe_worker::error_chain;
 use serde::{Deserialize, Serialize};
 
 use super::Shared;
 use super::row::{Bell, Call, Standing};
 use super::schema::part;
-use super::table::{Key, digest, fault, n, s, storage, why};
+use super::table::{Key, digest, fault, n, s, storage};
 use super::tx::Told;
 
 /// Messages of one batch, as SQS takes them.
@@ -96,7 +97,10 @@ impl Shared {
                     iter(sent).for_each_concurrent(AT_ONCE, |(key, bell)| self.note_sent(key, bell)).await;
                 }
                 Err(error) => {
-                    tracing::warn!(error = why(&error), "rings could not be sent; the next sweep sends them");
+                    tracing::warn!(
+                        error = error_chain(&error),
+                        "rings could not be sent; the next sweep sends them"
+                    );
                 }
             }
         }
@@ -161,7 +165,7 @@ impl Shared {
             Err(error) => Err(error),
         };
         if let Err(error) = sent {
-            tracing::warn!(error = why(&error), "a timer could not be set; the sweep looks instead");
+            tracing::warn!(error = error_chain(&error), "a timer could not be set; the sweep looks instead");
         }
     }
 
@@ -179,12 +183,12 @@ impl Shared {
             Err(error) => Err(error),
         };
         if let Err(error) = sent {
-            tracing::warn!(render.id = %render, error = why(&error), "a dead letter could not be written");
+            tracing::warn!(render.id = %render, error = error_chain(&error), "a dead letter could not be written");
         }
     }
 }
 
 /// The message group of a lane: of a length and of letters that SQS takes.
 fn group(lane: &str) -> String {
-    digest(lane).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    lastframe_core::hex::encode(&digest(lane)[..16])
 }

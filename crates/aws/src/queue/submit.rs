@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use lastframe_core::ports::{IdempotencyKey, NewRender, QueueError, SubmitError, Submitted};
-use lastframe_core::{OnFailure, Render, RenderId, Status, TenantId};
+use lastframe_core::{OnFailure, Render, RenderId, Status, TenantId, hex};
 use serde::{Deserialize, Serialize};
 
 use super::Shared;
@@ -166,7 +166,7 @@ impl Shared {
         if let (Some(key), Some(name)) = (key, &key_name) {
             let renders = prepared.iter().map(|prepared| prepared.id).collect();
             let v = overwritten.map_or(0, |version| version + 1);
-            let row = KeyRow { v, body_hash: hex(&key.body_hash), renders, created_at: tx.now };
+            let row = KeyRow { v, body_hash: hex::encode(&key.body_hash), renders, created_at: tx.now };
             let mut item = to_item(name, &row)?;
             let kept = i64::try_from(KEY_LIFETIME.as_secs()).unwrap_or(i64::MAX);
             item.insert(EXPIRES.into(), n(tx.now / 1_000 + kept + 60));
@@ -205,7 +205,7 @@ impl Shared {
         }
         Ok(if renders.is_empty() {
             Known::Nothing(Some(row.v))
-        } else if row.body_hash != hex(&key.body_hash) {
+        } else if row.body_hash != hex::encode(&key.body_hash) {
             Known::Reused
         } else {
             Known::Renders(renders)
@@ -262,8 +262,4 @@ fn row(tenant: &TenantId, new: &NewRender, id: RenderId, seq: i64, now: i64) -> 
         notices,
         deliveries: Vec::new(),
     }
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -7,6 +7,7 @@ use futures_util::future::{join_all, try_join_all};
 use futures_util::stream::iter;
 use lastframe_core::ports::QueueError;
 use lastframe_core::{RenderId, Status, TenantId};
+use lastframe_worker::error_chain;
 
 use super::Shared;
 use super::claim::paused;
@@ -14,7 +15,7 @@ use super::control::Resuming;
 use super::ring::{AT_ONCE, LONGEST_TIMER, Ring, Timer, lane_key};
 use super::row::{Bell, LaneRow, RenderRow, Standing};
 use super::schema::{self, DUE, padded, parts};
-use super::table::{Item, Key, Search, condition_failed, fault, from_item, n, retrying, storage, text, why};
+use super::table::{Item, Key, Search, condition_failed, fault, from_item, n, retrying, storage, text};
 use super::tx::Tx;
 
 /// What one sweep takes on at most, of each part of each list.
@@ -106,7 +107,7 @@ impl Shared {
             async move {
                 let done = done.await;
                 if let Err(error) = &done {
-                    tracing::error!(key, error = why(error), "the sweep goes on without one");
+                    tracing::error!(key, error = error_chain(error), "the sweep goes on without one");
                 }
                 done
             }

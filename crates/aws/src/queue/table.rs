@@ -9,6 +9,7 @@ use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, Select};
 use lastframe_core::ports::QueueError;
+use lastframe_worker::error_chain;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
@@ -104,16 +105,6 @@ impl From<QueueError> for Trouble {
     }
 }
 
-/// An error with all that caused it, for the log.
-pub(super) fn why(error: &(dyn Error + 'static)) -> String {
-    let (mut words, mut cause) = (error.to_string(), error.source());
-    while let Some(error) = cause {
-        words = format!("{words}: {error}");
-        cause = error.source();
-    }
-    words
-}
-
 /// What AWS said. Its code and its words, and nothing of what was sent or got: that may be secret.
 #[expect(clippy::needless_pass_by_value, reason = "it stands where errors are mapped")]
 pub(super) fn fault<E, R>(error: SdkError<E, R>) -> QueueError
@@ -124,7 +115,7 @@ where
         let words: String = error.message().unwrap_or_default().chars().take(300).collect();
         return storage(format!("{code}: {words}"));
     }
-    storage(why(&error))
+    storage(error_chain(&error))
 }
 
 /// The same, where it may be that one has only to look again.

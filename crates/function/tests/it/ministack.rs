@@ -38,7 +38,9 @@ impl Stack {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}; `make setup` installs it", program.display()));
+            .unwrap_or_else(|error| {
+                panic!("{}: {error}; `scripts/setup tests` installs it", program.display())
+            });
         drop(rustls::crypto::ring::default_provider().install_default());
         let mut stack = Self { process, folder, url: format!("http://127.0.0.1:{port}") };
         while reqwest::get(format!("{}/_ministack/health", stack.url)).await.is_err() {

@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use lastframe_core::hex;
 use sha2::{Digest as _, Sha256};
 
 use super::{Api, ApiError, Path};
@@ -54,9 +55,9 @@ pub(super) fn router(api: &Api) -> Router<Api> {
         hash.update(name);
         hash.update(bytes);
     }
-    let version: Arc<str> = hex(&hash.finalize()[..8]).into();
+    let version: Arc<str> = hex::encode(&hash.finalize()[..8]).into();
     let index = Bytes::from(INDEX.replace(FOLDER, &format!("assets/{version}")));
-    let tag = format!("\"{}\"", hex(&Sha256::digest(&index)[..8]));
+    let tag = format!("\"{}\"", hex::encode(&Sha256::digest(&index)[..8]));
     let page = Page { index, tag, policy: policy(&origins(&api.config)) };
     let page = Arc::new(page);
     Router::new().route("/", get(async move |headers: HeaderMap| page.answer(&headers))).route(
@@ -123,10 +124,6 @@ fn policy(storage: &[String]) -> String {
          connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; \
          require-trusted-types-for 'script'; trusted-types 'none'"
     )
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -119,8 +119,7 @@ pub(super) async fn add_secret(
         return Err(ApiError::Invalid(vec![wrong]));
     }
     let (id, secret) = (random::<8>()?, random::<32>()?);
-    let view =
-        SecretView { id: id.iter().map(|byte| format!("{byte:02x}")).collect(), created_at: api.clock.now() };
+    let view = SecretView { id: lastframe_core::hex::encode(&id), created_at: api.clock.now() };
     let secret = format!("whsec_{}", STANDARD.encode(secret));
     let new =
         TenantSecret { id: view.id.clone(), secret: Secret(secret.clone()), created_at: view.created_at };

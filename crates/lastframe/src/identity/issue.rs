@@ -76,7 +76,7 @@ pub(crate) fn normal(email: &str) -> String {
 impl Identity {
     /// Adds a person.
     pub(crate) async fn add_user(&self, new: NewUser) -> anyhow::Result<Result<User, AddUserError>> {
-        let id: String = secret::random::<16>()?.iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = lastframe_core::hex::encode(&secret::random::<16>()?);
         let user = User {
             id,
             email: normal(&new.email),

@@ -28,7 +28,7 @@ impl Secret {
     pub(super) fn new(kind: &str, id: Option<&str>) -> anyhow::Result<Self> {
         let id = match id {
             Some(id) => id.to_owned(),
-            None => random::<8>()?.iter().map(|byte| format!("{byte:02x}")).collect(),
+            None => lastframe_core::hex::encode(&random::<8>()?),
         };
         let secret = URL_SAFE_NO_PAD.encode(random::<32>()?);
         Ok(Self { hash: hash(&secret), text: format!("{kind}_{id}_{secret}"), id })

@@ -107,7 +107,7 @@ fn name_of(url: &Url) -> String {
     let folder: String = folder.unwrap_or("site").chars().filter(kept).take(48).collect();
     let folder = folder.trim_start_matches(['.', '-', '_']);
     let digest = Sha256::digest(url.as_str());
-    let mark: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let mark = lastframe_core::hex::encode(&digest[..4]);
     format!("{}-{mark}", if folder.is_empty() { "site" } else { folder })
 }
 

@@ -88,7 +88,9 @@ impl S3 {
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(folder.path().join("log")).unwrap())
             .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}; `make setup` installs it", program.display()));
+            .unwrap_or_else(|error| {
+                panic!("{}: {error}; `scripts/setup tests` installs it", program.display())
+            });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let relay = listener.local_addr().unwrap();
         let fault = Arc::new(Mutex::new(Fault::None));
