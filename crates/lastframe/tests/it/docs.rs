@@ -79,6 +79,7 @@ fn every_code_that_the_api_answers_or_a_render_fails_with_is_explained() {
         include_str!("../../../worker/src/attempt.rs"),
         include_str!("../../../worker/src/local/mod.rs"),
         include_str!("../../../worker/src/local/remote.rs"),
+        include_str!("../../../core/src/render.rs"),
         include_str!("../../../core/src/verify.rs"),
         include_str!("../../../aws/src/render/course.rs"),
         include_str!("../../../aws/src/render/client.rs"),
@@ -87,7 +88,10 @@ fn every_code_that_the_api_answers_or_a_render_fails_with_is_explained() {
         include_str!("../../../store/src/lease.rs"),
         include_str!("../../src/sites/bring.rs"),
     ];
-    let failures = rooms.iter().flat_map(|room| room.split("Failure::new(").skip(1));
+    let new = |room: &'static str| {
+        ["Failure::new(", "Self::new("].into_iter().flat_map(|by| room.split(by).skip(1))
+    };
+    let failures = rooms.into_iter().flat_map(new);
     let failures = failures.filter_map(|call| call.trim_start().strip_prefix('"')?.split('"').next());
 
     let mut all: Vec<&str> = codes(api, '"').chain(codes(sidecar, '"')).chain(failures).collect();

@@ -62,15 +62,15 @@ async fn a_folder_of_before_there_were_accounts_opens_with_all_that_was_in_it_an
 
     // An admin token of the kind that was then signed is not good any more, and has been replaced.
     assert_ne!(server.token, old_token);
-    let again = json!({"serveUrl": "test", "composition": "tiny", "inputProps": {"text": "kept"}});
-    let replayed =
-        server.request(reqwest::Method::POST, "/v1/renders").header("idempotency-key", "kept").json(&again);
-    let replayed = replayed.send().await.unwrap();
-    assert_eq!(replayed.status(), 202);
-    assert_eq!(replayed.json::<serde_json::Value>().await.unwrap()["renderId"], json!(id(done)));
-
     server.add_site("test").await;
-    let fresh = server.submit("tiny", json!({})).await;
+    // The same key and body as of `done`: by now, and for ever, the time of that key is over.
+    let again = json!({"serveUrl": "test", "composition": "tiny", "inputProps": {"text": "kept"}});
+    let again =
+        server.request(reqwest::Method::POST, "/v1/renders").header("idempotency-key", "kept").json(&again);
+    let again = again.send().await.unwrap();
+    assert_eq!(again.status(), 202);
+    let fresh = again.json::<serde_json::Value>().await.unwrap()["renderId"].as_str().unwrap().to_owned();
+    assert_ne!(fresh, id(done));
     server.succeeded(&fresh).await;
     assert_eq!(run(&server, &["group", "resume", "paused"]).0, 0);
     server.ended(&id(paused)).await;
