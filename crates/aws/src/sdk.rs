@@ -35,7 +35,7 @@ pub async fn sdk(profile: Option<&str>, region: Option<&str>) -> SdkConfig {
 pub async fn credentials(sdk: &SdkConfig) -> io::Result<Credentials> {
     let found = match sdk.credentials_provider() {
         Some(provider) => {
-            provider.provide_credentials().await.map_err(|error| lastframe_worker::error_chain(&error))
+            provider.provide_credentials().await.map_err(|error| lastframe_core::error_chain(&error))
         }
         None => Err("nothing provides them".into()),
     };

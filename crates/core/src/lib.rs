@@ -37,3 +37,16 @@ pub use render::{
     TenantId,
 };
 pub use request::{FieldError, OnFailure, Privacy, QueueOptions, RenderRequest, RendererName};
+
+/// An error with its causes, on one line.
+#[must_use]
+pub fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

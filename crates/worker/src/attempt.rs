@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use lastframe_core::disposition::disposition;
 use lastframe_core::ports::{Job, LeaseError, Run, RunEvent, Stop};
-use lastframe_core::{Deletion, Failure, HandBack, Lease, Outcome, Output, Phase, Progress, Status};
+use lastframe_core::{
+    Deletion, Failure, HandBack, Lease, Outcome, Output, Phase, Progress, Status, error_chain,
+};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::Worker;
 use crate::heartbeat::{Heartbeat, Interrupt, Keeping, Vitals};
-use crate::{Worker, error_chain};
 
 /// How long a storage that did not take an output is left alone, at first; it doubles.
 const FIRST_WAIT: Duration = Duration::from_millis(500);

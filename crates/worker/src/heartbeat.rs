@@ -4,12 +4,10 @@ use std::future::Future;
 use std::time::Duration;
 
 use lastframe_core::ports::{LeaseError, Queue};
-use lastframe_core::{Checkpoint, Lease, Progress};
+use lastframe_core::{Checkpoint, Lease, Progress, error_chain};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 use tokio_util::sync::CancellationToken;
-
-use crate::error_chain;
 
 /// Why work under a lease was stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lastframe_core::ports::{Directory, Outputs, Queue, Renderer};
-use lastframe_core::{HandBack, Lease, Observer};
+use lastframe_core::{HandBack, Lease, Observer, error_chain};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -163,17 +163,4 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
         tracing::error!(%error, "an attempt panicked; its lease will expire");
     }
-}
-
-/// An error with its causes, on one line.
-#[must_use]
-pub fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -137,7 +137,7 @@ fn of_table(table: &str, region: &str, error: &(impl ProvideErrorMetadata + std:
             "give them the policy that docs/aws.md has for `lastframe work`",
         ),
         code => {
-            let why = code.map_or_else(|| lastframe_worker::error_chain(error), str::to_owned);
+            let why = code.map_or_else(|| lastframe_core::error_chain(error), str::to_owned);
             return (
                 format!("the table {table} in {region}: {why}"),
                 "look at the way to AWS, and at AWS_ENDPOINT_URL".into(),
@@ -158,7 +158,7 @@ fn of_queue(url: &str, region: &str, error: &(impl ProvideErrorMetadata + std::e
             "name the stack (--stack), or its queue and region: `lastframe aws status` shows them".into(),
         ),
         code => {
-            let why = code.map_or_else(|| lastframe_worker::error_chain(error), str::to_owned);
+            let why = code.map_or_else(|| lastframe_core::error_chain(error), str::to_owned);
             (format!("the queue {url}: {why}"), "look at the way to AWS, and at AWS_ENDPOINT_URL".into())
         }
     }

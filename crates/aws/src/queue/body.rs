@@ -2,8 +2,8 @@
 
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use aws_sdk_s3::primitives::ByteStream;
+use lastframe_core::error_chain;
 use lastframe_core::ports::QueueError;
-use lastframe_worker::error_chain;
 use serde::{Deserialize, Serialize};
 
 use super::Shared;

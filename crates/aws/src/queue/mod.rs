@@ -137,7 +137,7 @@ impl AwsQueue {
             queue.sqs.delete_message().queue_url(&queue.options.queue_url).receipt_handle(receipt_handle);
         if let Err(error) = delete.send().await.map_err(table::fault) {
             tracing::warn!(
-                error = lastframe_worker::error_chain(&error),
+                error = lastframe_core::error_chain(&error),
                 "the message of a ring could not be deleted; it comes again"
             );
         }

@@ -6,14 +6,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
-use lastframe_core::TenantId;
 use lastframe_core::notice::Channel;
 use lastframe_core::outbox::{
     Delivery, DeliveryCounts, DeliveryFilter, DeliveryId, DeliveryStatus, Due, NoticeDefaults, Outbox,
     RedeliverError, Room, Secret, Settled, TenantNotices, TenantSecret, Try,
 };
 use lastframe_core::ports::QueueError;
-use lastframe_worker::error_chain;
+use lastframe_core::{TenantId, error_chain};
 use serde::{Deserialize, Serialize};
 
 use super::row::{DeliveryRow, RenderRow, time};

@@ -10,9 +10,8 @@ use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use futures_util::StreamExt as _;
 use futures_util::future::join;
 use futures_util::stream::iter;
-use lastframe_core::RenderId;
 use lastframe_core::ports::QueueError;
-use lastframe_worker::error_chain;
+use lastframe_core::{RenderId, error_chain};
 use serde::{Deserialize, Serialize};
 
 use super::Shared;

@@ -6,8 +6,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::{join_all, try_join_all};
 use futures_util::stream::iter;
 use lastframe_core::ports::QueueError;
-use lastframe_core::{RenderId, Status, TenantId};
-use lastframe_worker::error_chain;
+use lastframe_core::{RenderId, Status, TenantId, error_chain};
 
 use super::Shared;
 use super::claim::paused;

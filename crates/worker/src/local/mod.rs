@@ -293,7 +293,7 @@ async fn run(renderer: LocalRenderer, job: Job, events: mpsc::Sender<RunEvent>, 
     let mut sidecar = match renderer.pool.checkout(&job).await {
         Ok(sidecar) => sidecar,
         Err(error @ SidecarError::Start(_)) => {
-            tracing::error!(error = crate::error_chain(&error), "waiting");
+            tracing::error!(error = lastframe_core::error_chain(&error), "waiting");
             return drop(events.send(renderer.not_now()).await);
         }
         Err(error) => return drop(events.send(RunEvent::Failed(error.into())).await),
@@ -485,6 +485,6 @@ impl From<SidecarError> for Failure {
     fn from(error: SidecarError) -> Self {
         // Somebody has to bring the renderer first: another attempt would not.
         let retryable = !matches!(error, SidecarError::NoRenderer(_));
-        Self::new(error.code(), crate::error_chain(&error), retryable)
+        Self::new(error.code(), lastframe_core::error_chain(&error), retryable)
     }
 }

@@ -84,7 +84,7 @@ async fn connection(client: TcpStream, door: &Door) {
         .with_upgrades()
         .await;
     if let Err(error) = served {
-        tracing::debug!(error = crate::error_chain(&error), "a connection of a sidecar broke");
+        tracing::debug!(error = lastframe_core::error_chain(&error), "a connection of a sidecar broke");
     }
     let Some(Tunnel { client, mut server }) = tunnel.into_inner().unwrap_or_else(PoisonError::into_inner)
     else {
@@ -177,8 +177,9 @@ impl Door {
         headers.insert(HOST, authority);
         headers.remove(PROXY_AUTHORIZATION);
         headers.remove(HeaderName::from_static("proxy-connection"));
-        let broken =
-            |error: hyper::Error| Denied::Unreachable(format!("{host}: {}", crate::error_chain(&error)));
+        let broken = |error: hyper::Error| {
+            Denied::Unreachable(format!("{host}: {}", lastframe_core::error_chain(&error)))
+        };
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(server)).await.map_err(broken)?;
         // Ends with the response, which its caller drops.

@@ -52,7 +52,7 @@ pub async fn fetch(http: &reqwest::Client, url: &str, most: u64) -> Result<[Vec<
     for (name, content) in FILES.iter().zip(&mut found) {
         let place = format!("{url}{name}");
         let failed = |error: reqwest::Error| {
-            FetchError::Unreachable(place.clone(), crate::error_chain(&error.without_url()))
+            FetchError::Unreachable(place.clone(), lastframe_core::error_chain(&error.without_url()))
         };
         let mut answer = http.get(&place).send().await.map_err(failed)?;
         if answer.status() != 200 {
