@@ -148,8 +148,9 @@ impl Buckets {
         let Some(place) = &self.place else { return Ok(()) };
         let try_out = async {
             let bucket = self.client(&place.bucket, SILENCE_AT_START, 1)?;
-            let path = path_in(place, "/.lastframe-probe");
-            bucket.put(&path, "lastframe serve was here".into()).await.map_err(fault)?;
+            // A name of its own: machines of a fleet start at once, and one must not delete what another is to read.
+            let path = path_in(place, &format!("/.lastframe-probe-{:016x}", fastrand::u64(..)));
+            bucket.put(&path, "lastframe was here".into()).await.map_err(fault)?;
             bucket.head(&path).await.map_err(fault)?;
             bucket.delete(&path).await.map_err(fault)
         };
