@@ -14,7 +14,7 @@ mod data;
 mod digest;
 pub mod encryption;
 mod exit;
-#[cfg(feature = "aws")]
+#[cfg(feature = "stack")]
 mod fleet;
 #[doc(hidden)]
 pub mod fuzzing;

@@ -36,7 +36,7 @@ impl Renderers {
     }
 
     /// The same, of which this one makes everything that has not begun elsewhere.
-    #[cfg(feature = "aws")]
+    #[cfg(feature = "stack")]
     pub(crate) fn always(self, renderer: RendererName) -> Self {
         Self { always: Some(renderer), ..self }
     }

@@ -22,37 +22,37 @@ use lastframe_core::conformance::{Asks as _, LEASE, MINUTE, is_lost, key, render
 use lastframe_core::ports::{NewRender, Pausable, Queue as _, Redrive};
 use lastframe_core::{HandBack, ManualClock, Progress, Render, Status, TenantId};
 
-use crate::stand_in::StandIn;
+use crate::stand_in::Aws;
 use crate::world::World;
 
-fn sqs<A: StandIn>(world: &World<A>) -> aws_sdk_sqs::Client {
+fn sqs<A: Aws>(world: &World<A>) -> aws_sdk_sqs::Client {
     aws_sdk_sqs::Client::new(&world.subject.sdk)
 }
 
 /// The body of the next message of that queue, and its receipt. Others may get it at once, too.
-async fn peek<A: StandIn>(world: &World<A>, url: &str) -> Option<(String, String)> {
+async fn peek<A: Aws>(world: &World<A>, url: &str) -> Option<(String, String)> {
     let received = sqs(world).receive_message().queue_url(url).visibility_timeout(0).send().await.unwrap();
     let message = received.messages.unwrap_or_default().pop()?;
     Some((message.body.unwrap(), message.receipt_handle.unwrap()))
 }
 
-async fn ring<A: StandIn>(world: &World<A>) -> Option<(String, String)> {
+async fn ring<A: Aws>(world: &World<A>) -> Option<(String, String)> {
     peek(world, &world.subject.options.queue_url).await
 }
 
-async fn letter<A: StandIn>(world: &World<A>) -> Option<String> {
+async fn letter<A: Aws>(world: &World<A>) -> Option<String> {
     let url = world.subject.options.dead_letters_url.clone().unwrap();
     peek(world, &url).await.map(|(body, _)| body)
 }
 
 /// How many messages lie in that queue.
-async fn messages<A: StandIn>(world: &World<A>, url: &str) -> u32 {
+async fn messages<A: Aws>(world: &World<A>, url: &str) -> u32 {
     let name = aws_sdk_sqs::types::QueueAttributeName::ApproximateNumberOfMessages;
     let asked = sqs(world).get_queue_attributes().queue_url(url).attribute_names(name.clone());
     asked.send().await.unwrap().attributes.unwrap()[&name].parse().unwrap()
 }
 
-async fn objects<A: StandIn>(world: &World<A>) -> Vec<String> {
+async fn objects<A: Aws>(world: &World<A>) -> Vec<String> {
     let s3 = aws_sdk_s3::config::Builder::from(&world.subject.sdk).force_path_style(true).build();
     let listed = aws_sdk_s3::Client::from_conf(s3).list_objects_v2().bucket(&world.subject.options.bucket);
     let listed = listed.send().await.unwrap();
@@ -71,7 +71,7 @@ async fn works(queue: &dyn lastframe_core::ports::Queue, seen: &Mutex<Vec<(bool,
 
 macro_rules! on_both {
     ($($(#[$meta:meta])* async fn $name:ident($world:ident: World<A>) $body:block)+) => {
-        $(async fn $name<A: StandIn>($world: World<A>) $body)+
+        $(async fn $name<A: Aws>($world: World<A>) $body)+
 
         mod ministack {
             $(#[tokio::test]

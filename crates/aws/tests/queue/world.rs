@@ -12,7 +12,7 @@ use lastframe_core::outbox::Outbox;
 use lastframe_core::ports::{Accounts, Directory, Queue};
 use lastframe_core::{Limits, ManualClock};
 
-use crate::stand_in::{StandIn, sdk};
+use crate::stand_in::{Aws, sdk};
 
 pub(crate) type World<A> = conformance::World<OnAws<A>>;
 
@@ -24,7 +24,7 @@ pub(crate) struct OnAws<A> {
     stand_in: PhantomData<A>,
 }
 
-impl<A: StandIn> OnAws<A> {
+impl<A: Aws> OnAws<A> {
     /// The same queue, opened by another process, which may have been told something else.
     pub(crate) async fn another(&self, clock: &Arc<ManualClock>, options: Options) -> AwsQueue {
         AwsQueue::open(&self.sdk, options, Arc::clone(clock) as _, Arc::new(())).await.unwrap()
@@ -32,7 +32,7 @@ impl<A: StandIn> OnAws<A> {
 }
 
 #[async_trait]
-impl<A: StandIn> Subject for OnAws<A> {
+impl<A: Aws> Subject for OnAws<A> {
     async fn new(clock: Arc<ManualClock>) -> Self {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let table = format!("queue-{}", MADE.fetch_add(1, Ordering::Relaxed));

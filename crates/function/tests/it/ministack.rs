@@ -1,9 +1,7 @@
 //! The program itself, run by Lambda's own protocol against a stand-in for AWS.
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue};
@@ -12,67 +10,26 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use lastframe::cloud::{Fault, Post as _};
 use lastframe_function::Ses;
+use lastframe_stand_in::StandIn;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, mpsc};
 
-/// MiniStack, on loopback.
-struct Stack {
-    process: Child,
-    folder: tempfile::TempDir,
-    url: String,
-}
-
-impl Stack {
-    async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/peers/venv/bin/ministack");
-        let process = Command::new(&program)
-            .env("GATEWAY_PORT", port.to_string())
-            .env("BIND_HOST", "127.0.0.1")
-            .env("MINISTACK_HOST", "127.0.0.1")
-            .env("IOT_MTLS_PORT", "0")
-            .env("TMPDIR", folder.path())
-            .current_dir(folder.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| {
-                panic!("{}: {error}; `scripts/setup tests` installs it", program.display())
-            });
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let mut stack = Self { process, folder, url: format!("http://127.0.0.1:{port}") };
-        while reqwest::get(format!("{}/_ministack/health", stack.url)).await.is_err() {
-            assert!(stack.process.try_wait().unwrap().is_none(), "it ended");
-            // It cannot signal that it listens; asking again is all there is.
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        stack
-    }
-
-    async fn sdk(&self) -> aws_config::SdkConfig {
-        let keys = aws_sdk_sqs::config::Credentials::new("test", "test", None, None, "test");
-        lastframe_aws::sdk(None, Some("us-east-1"))
-            .await
-            .into_builder()
-            .endpoint_url(&self.url)
-            .credentials_provider(aws_sdk_sqs::config::SharedCredentialsProvider::new(keys))
-            .build()
-    }
-}
-
-impl Drop for Stack {
-    fn drop(&mut self) {
-        self.process.kill().ok();
-        self.process.wait().ok();
-    }
+async fn sdk(aws: &StandIn) -> aws_config::SdkConfig {
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let keys = aws_sdk_sqs::config::Credentials::new("test", "test", None, None, "test");
+    lastframe_aws::sdk(None, Some("us-east-1"))
+        .await
+        .into_builder()
+        .endpoint_url(aws.url())
+        .credentials_provider(aws_sdk_sqs::config::SharedCredentialsProvider::new(keys))
+        .build()
 }
 
 #[tokio::test]
 async fn ses_takes_a_mail_and_says_of_whom_it_takes_none() {
-    let stack = Stack::start().await;
-    let sdk = stack.sdk().await;
+    let aws = StandIn::ministack();
+    let sdk = sdk(&aws).await;
     let client = aws_sdk_sesv2::Client::new(&sdk);
     client.create_email_identity().email_identity("renders@example.com").send().await.unwrap();
     let ses = Ses::new(&sdk);
@@ -80,13 +37,12 @@ async fn ses_takes_a_mail_and_says_of_whom_it_takes_none() {
     let mail = b"From: renders@example.com\r\nTo: ana@example.com\r\nSubject: Done\r\n\r\nIt is.\r\n";
     assert_eq!(ses.send(&from, &to, mail).await.unwrap(), 200);
     let sent: Value =
-        reqwest::get(format!("{}/_ministack/ses/messages", stack.url)).await.unwrap().json().await.unwrap();
+        reqwest::get(format!("{}/_ministack/ses/messages", aws.url())).await.unwrap().json().await.unwrap();
     assert!(sent.to_string().contains("Done"), "{sent}");
     // An identity that nobody has verified may be verified yet: that is tried again.
     let nobody = "nobody@elsewhere.example".parse().unwrap();
     let fault = ses.send(&nobody, &to, mail).await.unwrap_err();
     assert!(matches!(fault, Fault::Passing { code: Some(400), .. }), "{fault:?}");
-    drop(stack);
 }
 
 /// The runtime API of Lambda: gives events, takes answers.
@@ -145,11 +101,12 @@ async fn next_event(State(ends): State<Arc<Ends>>) -> Response {
 struct Bootstrap {
     process: Child,
     runtime: Runtime,
+    _folder: tempfile::TempDir,
 }
 
 impl Bootstrap {
-    async fn start(stack: &Stack, queues: &lastframe_aws::queue::schema::Queues, role: &str) -> Self {
-        let runtime = Runtime::start().await;
+    async fn start(aws: &StandIn, queues: &lastframe_aws::queue::schema::Queues, role: &str) -> Self {
+        let (runtime, folder) = (Runtime::start().await, tempfile::tempdir().unwrap());
         let process = Command::new(env!("CARGO_BIN_EXE_bootstrap"))
             .env_clear()
             .envs([
@@ -165,7 +122,7 @@ impl Bootstrap {
                 ("LASTFRAME_REMOTION_FUNCTION", "remotion-render-4-0-527-mem2048mb-disk2048mb-120sec"),
                 ("LASTFRAME_REMOTION_BUCKET", "remotionlambda-useast1-abc"),
                 ("LASTFRAME_TIMEOUT", "30"),
-                ("AWS_ENDPOINT_URL", &stack.url),
+                ("AWS_ENDPOINT_URL", aws.url()),
                 ("AWS_REGION", "us-east-1"),
                 ("AWS_ACCESS_KEY_ID", "test"),
                 ("AWS_SECRET_ACCESS_KEY", "test"),
@@ -175,10 +132,10 @@ impl Bootstrap {
                 ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
                 ("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/f"),
                 ("AWS_LAMBDA_LOG_STREAM_NAME", "2026/03/01/[$LATEST]0123"),
-                ("TMPDIR", stack.folder.path().to_str().unwrap()),
+                ("TMPDIR", folder.path().to_str().unwrap()),
             ])
             .spawn();
-        Self { process: process.unwrap(), runtime }
+        Self { process: process.unwrap(), runtime, _folder: folder }
     }
 }
 
@@ -191,9 +148,9 @@ impl Drop for Bootstrap {
 
 #[tokio::test]
 async fn the_program_is_each_of_the_functions() {
-    let stack = Stack::start().await;
-    let queues = lastframe_aws::queue::schema::create(&stack.sdk().await, "renders").await.unwrap();
-    let mut api = Bootstrap::start(&stack, &queues, "api").await;
+    let aws = StandIn::ministack();
+    let queues = lastframe_aws::queue::schema::create(&sdk(&aws).await, "renders").await.unwrap();
+    let mut api = Bootstrap::start(&aws, &queues, "api").await;
     let request = json!({
         "version": "2.0", "routeKey": "$default", "rawPath": "/readyz", "rawQueryString": "",
         "headers": {"host": "r3pmxmplak.execute-api.us-east-1.amazonaws.com"},
@@ -208,7 +165,7 @@ async fn the_program_is_each_of_the_functions() {
     let answer = api.runtime.answer(request).await;
     assert_eq!(answer["statusCode"], 200, "{answer}");
     drop(api);
-    let mut tend = Bootstrap::start(&stack, &queues, "tend").await;
+    let mut tend = Bootstrap::start(&aws, &queues, "tend").await;
     let schedule = json!({
         "version": "0", "id": "cdc73f9d-aea9-11e3-9d5a-835b769c0d9c", "detail-type": "Scheduled Event", "source": "aws.events",
         "account": "123456789012", "time": "1970-01-01T00:00:00Z", "region": "us-east-1",
@@ -216,7 +173,7 @@ async fn the_program_is_each_of_the_functions() {
     });
     assert_eq!(tend.runtime.answer(schedule).await, Value::Null);
     drop(tend);
-    let mut render = Bootstrap::start(&stack, &queues, "render").await;
+    let mut render = Bootstrap::start(&aws, &queues, "render").await;
     let ring = json!({"Records": [{
         "messageId": "m1", "receiptHandle": "r1", "body": "{\"lane\": \"default/g\", \"generation\": 1}", "attributes": {},
         "messageAttributes": {}, "md5OfBody": "", "eventSource": "aws:sqs", "awsRegion": "us-east-1",

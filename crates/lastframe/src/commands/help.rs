@@ -20,7 +20,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("The server", &["serve", "doctor", "queue", "group", "tenant"]),
     ("Who may do what", &["user", "token", "whoami", "audit"]),
     ("The data folder", &["check", "backup", "restore", "key"]),
-    #[cfg(feature = "aws")]
+    #[cfg(feature = "stack")]
     ("On AWS", &["aws", "work"]),
 ];
 const OTHERS: &str = "This program";

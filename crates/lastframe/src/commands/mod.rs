@@ -1,7 +1,7 @@
 //! What a person types.
 
 mod audit;
-#[cfg(feature = "aws")]
+#[cfg(feature = "stack")]
 mod aws;
 mod database;
 mod deliveries;
@@ -21,7 +21,7 @@ mod token;
 mod user;
 mod watch;
 mod within;
-#[cfg(feature = "aws")]
+#[cfg(feature = "stack")]
 mod work;
 
 use std::ffi::OsString;
@@ -67,7 +67,7 @@ enum Command {
     /// Run the server: API, queue and workers in one process
     Serve(serve::Serve),
     /// Take renders from a queue on AWS and make them on this machine
-    #[cfg(feature = "aws")]
+    #[cfg(feature = "stack")]
     #[command(after_help = work::EXAMPLES)]
     Work(Box<work::Work>),
     /// Add, list, roll back and remove sites: bundled Remotion projects
@@ -133,7 +133,7 @@ enum Command {
     /// Put a backup in the place of the database
     Restore(database::Restore),
     /// Bring the whole system to AWS, look at it there, and take it away again
-    #[cfg(feature = "aws")]
+    #[cfg(feature = "stack")]
     #[command(subcommand, after_help = aws::EXAMPLES)]
     Aws(Box<aws::Aws>),
     /// Say what this machine and this server lack, and how to mend it
@@ -264,10 +264,10 @@ pub fn main() -> ExitCode {
     }
     match &cli.command {
         Command::Serve(serve) => telemetry::start(serve.log_format, "info"),
-        #[cfg(feature = "aws")]
+        #[cfg(feature = "stack")]
         Command::Work(work) => telemetry::start(work.log_format, "info"),
         // The SDK warns of every place where it finds no region.
-        #[cfg(feature = "aws")]
+        #[cfg(feature = "stack")]
         Command::Aws(_) => telemetry::start(LogFormat::Text, "error"),
         // What goes well, a command says itself.
         _ => telemetry::start(LogFormat::Text, "warn"),
@@ -279,7 +279,7 @@ pub fn main() -> ExitCode {
     let done = runtime.block_on(async {
         match cli.command {
             Command::Serve(serve) => serve.run().await,
-            #[cfg(feature = "aws")]
+            #[cfg(feature = "stack")]
             Command::Work(work) => work.run().await,
             Command::Site(site) => site.run().await,
             Command::Render(render) => render.run().await,
@@ -306,7 +306,7 @@ pub fn main() -> ExitCode {
             Command::Check(check) => check.run().await,
             Command::Backup(backup) => backup.run().await,
             Command::Restore(restore) => restore.run().await,
-            #[cfg(feature = "aws")]
+            #[cfg(feature = "stack")]
             Command::Aws(aws) => aws.run().await,
             Command::Doctor(doctor) => doctor.run().await,
             Command::Completions(completions) => Ok(completions.run()),

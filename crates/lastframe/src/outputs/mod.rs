@@ -16,7 +16,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::body::Bytes;
 use lastframe_core::Output;
-#[cfg(feature = "aws")]
+#[cfg(feature = "stack")]
 use lastframe_core::RenderId;
 use lastframe_core::ports::{OutputBytes, Outputs, Queue};
 
@@ -78,7 +78,7 @@ impl Places {
     }
 
     /// The same for one render, among the outputs in a bucket.
-    #[cfg(feature = "aws")]
+    #[cfg(feature = "stack")]
     pub(crate) async fn sweep_render(&self, queue: &dyn Queue, render: RenderId) -> io::Result<usize> {
         self.buckets.sweep(queue, Some(render)).await
     }

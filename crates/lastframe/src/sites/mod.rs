@@ -3,7 +3,7 @@
 //! Files and directory cannot change in one step. Before a version may come to be needed by nobody, that doubt is put down
 //! on disk; whoever finds it, this process or the next, looks and removes what no site has.
 
-#[cfg(feature = "aws")]
+#[cfg(feature = "stack")]
 mod bring;
 mod bundle;
 mod look;
@@ -22,7 +22,7 @@ use lastframe_worker::local::{RendererError, remote};
 use tokio::sync::Mutex;
 use url::Url;
 
-#[cfg(feature = "aws")]
+#[cfg(feature = "stack")]
 pub(crate) use self::bring::Bringing;
 pub(crate) use self::bundle::{collect_files, content_hash};
 pub(crate) use self::look::{Bundle, LocalLook, Look};

@@ -3,9 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop where it stands")]
 
 mod api;
-#[cfg(feature = "aws")]
+#[cfg(feature = "stack")]
 mod aws;
-#[cfg(feature = "aws")]
+#[cfg(feature = "stack")]
 mod cloud;
 mod codecs;
 mod commands;
@@ -30,7 +30,7 @@ mod limits;
 mod logs;
 mod malformed;
 mod metrics;
-#[cfg(feature = "aws")]
+#[cfg(feature = "stack")]
 mod network;
 mod notices;
 mod order;
@@ -42,10 +42,10 @@ mod server;
 mod shutdown;
 mod sidecar;
 mod sites;
-#[cfg(feature = "aws")]
+#[cfg(feature = "stack")]
 mod stack;
 mod storage;
 mod upgrade;
 mod webhooks;
-#[cfg(feature = "aws")]
+#[cfg(feature = "stack")]
 mod work;

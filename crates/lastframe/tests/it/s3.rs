@@ -1,12 +1,11 @@
 //! Something that speaks like S3, on loopback, and a relay before it that breaks what goes through.
 
-use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lastframe_core::percent;
+use lastframe_stand_in::StandIn;
 use reqwest::Method;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -32,9 +31,9 @@ pub(crate) enum Fault {
 
 /// The service, with a bucket, and a user who may do there what the documentation says.
 pub(crate) struct S3 {
-    process: Child,
+    aws: StandIn,
+    /// Its user's secret.
     folder: tempfile::TempDir,
-    url: String,
     relay: SocketAddr,
     fault: Arc<Mutex<Fault>>,
     bucket: String,
@@ -65,49 +64,25 @@ impl S3 {
 
     /// The same with that bucket, and nobody but its owner.
     pub(crate) async fn of(bucket: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-        let url = format!("http://127.0.0.1:{port}");
-        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/peers/venv/bin/ministack");
-        let process = Command::new(&program)
-            // Functions that run in it inherit its environment.
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap())
-            .env("HOME", folder.path())
-            .env("GATEWAY_PORT", port.to_string())
-            .env("BIND_HOST", "127.0.0.1")
-            .env("MINISTACK_HOST", "localhost")
-            // Where such functions find it.
-            .env("AWS_ENDPOINT_URL", &url)
-            // Signatures and policies count.
-            .env("AUTH", "true")
-            .env("IOT_MTLS_ENABLED", "0")
-            .env("TMPDIR", folder.path())
-            .env("STATE_DIR", folder.path().join("state"))
-            .current_dir(folder.path())
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(folder.path().join("log")).unwrap())
-            .spawn()
-            .unwrap_or_else(|error| {
-                panic!("{}: {error}; `scripts/setup tests` installs it", program.display())
-            });
+        // Signatures and policies count.
+        let aws = StandIn::ministack_at(
+            Ipv4Addr::LOCALHOST.into(),
+            &[("AUTH", "true"), ("MINISTACK_HOST", "localhost")],
+        );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let relay = listener.local_addr().unwrap();
         let fault = Arc::new(Mutex::new(Fault::None));
-        tokio::spawn(accept(listener, SocketAddr::from(([127, 0, 0, 1], port)), Arc::clone(&fault)));
-        let mut s3 = Self { process, folder, url, relay, fault, bucket: bucket.into(), key: String::new() };
-        while client().get(format!("{}/_ministack/health", s3.url)).send().await.is_err() {
-            assert!(s3.process.try_wait().unwrap().is_none(), "the service ended:\n{}", s3.log());
-            // It cannot signal that it listens; asking again is all there is.
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let to = aws.url().strip_prefix("http://").unwrap().parse().unwrap();
+        tokio::spawn(accept(listener, to, Arc::clone(&fault)));
+        let folder = tempfile::tempdir().unwrap();
+        let s3 = Self { aws, folder, relay, fault, bucket: bucket.into(), key: String::new() };
         s3.as_root("s3", Method::PUT, &format!("/{bucket}"), "").await;
         s3
     }
 
     /// What the service has written about itself.
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+        self.aws.log()
     }
 
     /// A request of the owner, whose signature the service does not look at.
@@ -134,7 +109,7 @@ impl S3 {
             "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=x"
         );
         let mut request =
-            client().request(method, format!("{}{path}", self.url)).header("authorization", signed);
+            client().request(method, format!("{}{path}", self.aws.url())).header("authorization", signed);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -156,7 +131,7 @@ impl S3 {
 
     /// Where it is itself.
     pub(crate) fn url(&self) -> &str {
-        &self.url
+        self.aws.url()
     }
 
     /// Where the relay is.
@@ -232,13 +207,6 @@ impl S3 {
 
 fn queue() -> &'static str {
     "[render]\nconcurrency = 2\n[queue]\nlease = \"3s\"\nretry_delay = \"200ms\"\n"
-}
-
-impl Drop for S3 {
-    fn drop(&mut self) {
-        self.process.kill().ok();
-        self.process.wait().ok();
-    }
 }
 
 async fn accept(listener: TcpListener, to: SocketAddr, fault: Arc<Mutex<Fault>>) {

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use lastframe_core::site::SiteVersion;
 use lastframe_core::{
     Kind, Limits, Render, RenderId, RenderRequest, RetryPolicy, Status, SystemClock, TenantId,
 };
+use lastframe_stand_in::StandIn;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
@@ -38,40 +39,18 @@ const LEASE: &str = "4s";
 
 /// What stands in for AWS, where everybody on the network reaches it; with a queue, its bucket, and the test site.
 struct Cloud {
-    _process: Running,
+    _aws: StandIn,
     url: String,
     queue: AwsQueue,
     /// What the environment of a worker says of the queue.
     variables: Vec<(&'static str, String)>,
-    _folder: tempfile::TempDir,
     _site: tempfile::TempDir,
 }
 
 impl Cloud {
     async fn start(here: Ipv4Addr) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind((here, 0)).await.unwrap().local_addr().unwrap().port();
-        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/peers/venv/bin/ministack");
-        let process = Command::new(&program)
-            .env("GATEWAY_PORT", port.to_string())
-            .env("BIND_HOST", here.to_string())
-            .env("MINISTACK_HOST", here.to_string())
-            .env("IOT_MTLS_ENABLED", "0")
-            .env("TMPDIR", folder.path())
-            .current_dir(folder.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| {
-                panic!("{}: {error}; `scripts/setup tests` installs it", program.display())
-            });
-        let mut process = Running(process);
-        let url = format!("http://{here}:{port}");
-        while client().get(format!("{url}/_ministack/health")).send().await.is_err() {
-            assert!(process.0.try_wait().unwrap().is_none(), "the service ended");
-            // It cannot signal that it listens; asking again is all there is.
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let aws = StandIn::ministack_at(here.into(), &[]);
+        let url = aws.url().to_owned();
         let sdk = lastframe_aws::sdk(None, Some(REGION)).await.into_builder().endpoint_url(&url);
         let keys = Credentials::new(KEY, SECRET, None, None, "test");
         let sdk = sdk.credentials_provider(SharedCredentialsProvider::new(keys)).build();
@@ -110,7 +89,7 @@ impl Cloud {
         let files = Router::new().fallback_service(ServeDir::new(site.path()));
         tokio::spawn(async { axum::serve(listener, files).await });
         queue.put_site(&tenant(), version(site.path(), place)).await.unwrap();
-        Self { _process: process, url, queue, variables, _folder: folder, _site: site }
+        Self { _aws: aws, url, queue, variables, _site: site }
     }
 
     /// Submits a render of so many slow frames, in a group.

@@ -1,57 +1,25 @@
 //! Something that speaks like S3 and STS, on loopback.
 
-use std::path::Path;
-use std::process::Stdio;
-use std::time::Duration;
-
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_sdk_s3::config::{Credentials, Region};
 use aws_sdk_s3::primitives::ByteStream;
+use lastframe_stand_in::StandIn;
 use remotion_lambda::Client;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::process::{Child, Command};
+use tokio::net::TcpStream;
 
 /// The service. It ends with this.
-pub(crate) struct Ministack {
-    address: String,
-    _process: Child,
-    _folder: tempfile::TempDir,
-}
+pub(crate) struct Ministack(StandIn);
 
 impl Ministack {
-    pub(crate) async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/peers/venv/bin/ministack");
-        let mut process = Command::new(&program)
-            .env("GATEWAY_PORT", port.to_string())
-            .env("BIND_HOST", "127.0.0.1")
-            .env("MINISTACK_HOST", "127.0.0.1")
-            .env("IOT_MTLS_PORT", "0")
-            .env("TMPDIR", folder.path())
-            .current_dir(folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap_or_else(|error| {
-                panic!("{}: {error}; `scripts/setup tests` installs it", program.display())
-            });
-        let address = format!("127.0.0.1:{port}");
-        while get(&format!("http://{address}/_ministack/health")).await.is_err() {
-            assert!(process.try_wait().unwrap().is_none(), "the service ended");
-            // It cannot signal that it listens; asking again is all there is.
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Self { address, _process: process, _folder: folder }
+    pub(crate) fn start() -> Self {
+        Self(StandIn::ministack())
     }
 
     pub(crate) async fn config(&self, region: &'static str) -> SdkConfig {
         aws_config::defaults(BehaviorVersion::latest())
             .region(Region::new(region))
-            .endpoint_url(format!("http://{}", self.address))
+            .endpoint_url(self.0.url())
             .http_client(aws_smithy_http_client::Builder::new().build_http())
             .credentials_provider(Credentials::new("test", "test", None, None, "test"))
             .load()

@@ -37,7 +37,7 @@ fn done(render_id: &str) -> String {
 
 #[tokio::test]
 async fn a_render_is_followed_cancelled_and_deleted_in_its_bucket() {
-    let ministack = Ministack::start().await;
+    let ministack = Ministack::start();
     let client = ministack.client("us-east-1").await;
     let bucket = ministack.bucket(BUCKET).await;
     assert_eq!(client.get_render_progress_from_bucket(&locator("one")).await.unwrap(), None);
@@ -77,7 +77,7 @@ async fn a_render_is_followed_cancelled_and_deleted_in_its_bucket() {
 
 #[tokio::test]
 async fn what_is_no_progress_is_an_error_and_not_a_panic() {
-    let ministack = Ministack::start().await;
+    let ministack = Ministack::start();
     let client = ministack.client("us-east-1").await;
     let bucket = ministack.bucket(BUCKET).await;
     for nonsense in ["", "[]", "{\"chunks\":7}", "null", r#"{"postRenderData":{}}"#] {
@@ -93,7 +93,7 @@ async fn what_is_no_progress_is_an_error_and_not_a_panic() {
 
 #[tokio::test]
 async fn the_only_bucket_is_found_and_one_is_made_where_there_is_none() {
-    let ministack = Ministack::start().await;
+    let ministack = Ministack::start();
     for region in ["us-east-1", "eu-central-1"] {
         let client = ministack.client(region).await;
         let made = client.get_or_create_bucket(&GetOrCreateBucketOptions::default()).await.unwrap();
@@ -128,7 +128,7 @@ async fn the_only_bucket_is_found_and_one_is_made_where_there_is_none() {
 
 #[tokio::test]
 async fn a_signed_address_gives_the_object_and_another_does_not() {
-    let ministack = Ministack::start().await;
+    let ministack = Ministack::start();
     let client = ministack.client("us-east-1").await;
     let bucket = ministack.bucket("videos").await;
     bucket.put("renders/a b/größe.mp4", "video").await;
@@ -149,7 +149,7 @@ async fn a_signed_address_gives_the_object_and_another_does_not() {
 
 #[tokio::test]
 async fn sites_are_listed_with_their_versions() {
-    let ministack = Ministack::start().await;
+    let ministack = Ministack::start();
     let client = ministack.client("us-east-1").await;
     let bucket = ministack.bucket(BUCKET).await;
     bucket.put("sites/one/index.html", "window.remotion_version = '4.0.527';").await;
