@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use crate::cloud::{Cloud, FROM, SITE, Stack};
 use crate::function::{FRAMES, Faults};
 use crate::peer::Peer;
-use crate::server::PATIENCE;
+use crate::server::{PATIENCE, send_signal};
 use crate::webhooks::Receiver;
 
 const SECRET: &str = "s3cret";
@@ -24,7 +24,7 @@ fn settings() -> String {
 }
 
 async fn deployed() -> Stack {
-    Cloud::start().await.deploy(&settings()).await
+    Cloud::start().await.deploy(&settings(), &[]).await
 }
 
 fn time(attempt: &Value, name: &str) -> jiff::Timestamp {
@@ -258,4 +258,29 @@ async fn a_render_outlives_the_time_of_its_functions_and_their_death() {
     let render = stack.succeeded(&id).await;
     assert_eq!(stack.cloud.remotion.starts().len(), 1, "it is paid for once: {render}");
     assert_eq!(stack.messages(stack.output("deadLettersUrl")).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn machines_start_renders_on_lambda_where_no_function_does_and_one_goes_on_for_another() {
+    let stack = Cloud::start().await.deploy(&settings(), &["RenderOnLambda=no"]).await;
+    stack.cloud.remotion.halt(true);
+    let id = stack.submit(json!({"queue": {"group": "a"}})).await;
+    let behind = stack.submit(json!({"queue": {"group": "a"}})).await;
+    let mut first = stack.cloud.work("first");
+    stack.until(&id, |render| render["phase"] == "rendering").await;
+    first.kill().await.unwrap();
+    let mut second = stack.cloud.work("second");
+    stack.until(&id, |render| outcomes(render) == ["lost", "goes on"]).await;
+    assert_eq!(stack.render(&behind).await["status"], "queued");
+    stack.cloud.remotion.halt(false);
+    let render = stack.succeeded(&id).await;
+    let attempts = render["attempts"].as_array().unwrap().iter();
+    let by: Vec<_> = attempts.map(|attempt| attempt["worker"].as_str().unwrap()).collect();
+    assert_eq!(by, ["first", "second"], "{render}");
+    stack.succeeded(&behind).await;
+    assert_eq!(stack.cloud.remotion.starts().len(), 2, "each is paid for once");
+    assert!(stack.processes("render").is_empty(), "no function renders");
+
+    send_signal("TERM", i32::try_from(second.id().unwrap()).unwrap());
+    assert!(timeout(PATIENCE, second.wait()).await.expect("it ends").unwrap().success());
 }

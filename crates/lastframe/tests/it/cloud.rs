@@ -13,6 +13,7 @@ use axum::response::{IntoResponse as _, Response};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::process::Child;
 use tokio::time::timeout;
 
 use crate::function::{FUNCTION, Function};
@@ -90,6 +91,16 @@ impl Cloud {
         self.s3.as_root("lambda", method, path, body).await
     }
 
+    /// `lastframe work` on a machine of that name, which has a data folder of its own and starts renders on Lambda.
+    pub(crate) fn work(&self, name: &str) -> Child {
+        let data = self.folder.path().join(name);
+        std::fs::create_dir(&data).unwrap();
+        std::fs::copy(self.folder.path().join("lastframe.toml"), data.join("lastframe.toml")).unwrap();
+        let mut command =
+            tokio::process::Command::from(self.command(&["work", "--renderer", "lambda", "--name", name]));
+        command.env("LASTFRAME_DATA", data).kill_on_drop(true).spawn().unwrap()
+    }
+
     /// The program, as the owner of the account runs it.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lastframe"));
@@ -117,18 +128,18 @@ impl Cloud {
         told
     }
 
-    /// Deploys the stack with these settings, gives a user an account, and signs them in.
-    pub(crate) async fn deploy(self, settings: &str) -> Stack {
+    /// Deploys the stack with these settings and parameters, gives a user an account, and signs them in.
+    pub(crate) async fn deploy(self, settings: &str, parameters: &[&str]) -> Stack {
         let file = self.folder.path().join("lastframe.toml");
         std::fs::write(&file, settings).unwrap();
-        let parameters = [
+        let usual = [
             format!("RemotionFunction={FUNCTION}"),
             format!("RemotionBucket={REMOTION_BUCKET}"),
             format!("MailFrom={FROM}"),
         ];
         let mut arguments = vec!["aws", "deploy", "--require-approval", "never", "--architecture", "x86_64"];
         arguments.extend(["--code", code().to_str().unwrap(), "--settings", file.to_str().unwrap()]);
-        for parameter in &parameters {
+        for parameter in usual.iter().map(String::as_str).chain(parameters.iter().copied()) {
             arguments.extend(["-p", parameter]);
         }
         self.run(&arguments).await;
