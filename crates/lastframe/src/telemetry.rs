@@ -16,7 +16,9 @@ pub(crate) enum LogFormat {
 /// Starts logging. `LASTFRAME_LOG` filters, in the form of `tracing`'s directives (`info`, `lastframe=debug`); `usual` does
 /// where it says nothing.
 pub(crate) fn start(format: LogFormat, usual: &str) {
-    let filter = EnvFilter::try_from_env("LASTFRAME_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
+    // The SDK warns of every place where it finds no region and no keys; what comes of that is an error, which says so once.
+    let usual = || EnvFilter::new(format!("{usual},aws_config=error"));
+    let filter = EnvFilter::try_from_env("LASTFRAME_LOG").unwrap_or_else(|_| usual());
     let logs =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     let started = match format {

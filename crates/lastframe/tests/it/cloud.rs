@@ -96,9 +96,19 @@ impl Cloud {
         let data = self.folder.path().join(name);
         std::fs::create_dir(&data).unwrap();
         std::fs::copy(self.folder.path().join("lastframe.toml"), data.join("lastframe.toml")).unwrap();
-        let mut command =
-            tokio::process::Command::from(self.command(&["work", "--renderer", "lambda", "--name", name]));
-        command.env("LASTFRAME_DATA", data).kill_on_drop(true).spawn().unwrap()
+        let log = std::fs::File::create(data.join("work.log")).unwrap();
+        let command = self.command(&["work", "--renderer", "lambda", "--name", name]);
+        let mut command = tokio::process::Command::from(command);
+        command.env("LASTFRAME_DATA", data).stdout(log.try_clone().unwrap()).stderr(log);
+        command.kill_on_drop(true).spawn().unwrap()
+    }
+
+    /// What the stand-in has written about itself, and what machines have said.
+    fn log(&self) -> String {
+        let machines = std::fs::read_dir(self.folder.path()).unwrap();
+        let said =
+            machines.filter_map(|entry| std::fs::read_to_string(entry.ok()?.path().join("work.log")).ok());
+        said.fold(self.s3.log(), |log, said| format!("{log}\n{said}"))
     }
 
     /// The program, as the owner of the account runs it.
@@ -319,7 +329,7 @@ impl Stack {
         };
         match timeout(PATIENCE, asked).await {
             Ok(render) => render,
-            Err(_) => panic!("waited in vain: {}\n{}", self.render(id).await, self.cloud.s3.log()),
+            Err(_) => panic!("waited in vain: {}\n{}", self.render(id).await, self.cloud.log()),
         }
     }
 
