@@ -569,14 +569,7 @@ mod tests {
     }
 
     fn why(result: Result<(), QueueError>) -> String {
-        let error = result.unwrap_err();
-        let mut text = error.to_string();
-        let mut cause = Error::source(&error);
-        while let Some(error) = cause {
-            text.push_str(&format!(": {error}"));
-            cause = error.source();
-        }
-        text
+        lastframe_core::error_chain(&result.unwrap_err())
     }
 
     /// Keeps the writer from its next command until the sender is dropped, so that what is sent meanwhile shares

@@ -266,9 +266,6 @@ pub fn main() -> ExitCode {
         Command::Serve(serve) => telemetry::start(serve.log_format, "info"),
         #[cfg(feature = "stack")]
         Command::Work(work) => telemetry::start(work.log_format, "info"),
-        // The SDK warns of every place where it finds no region.
-        #[cfg(feature = "stack")]
-        Command::Aws(_) => telemetry::start(LogFormat::Text, "error"),
         // What goes well, a command says itself.
         _ => telemetry::start(LogFormat::Text, "warn"),
     }

@@ -144,7 +144,7 @@ async fn whatever_becomes_of_a_render_no_file_shows_its_secrets() {
     let store = open(folder.path()).await.unwrap();
     let ids = secrets(&store).await;
     are_whole(&store, &ids).await;
-    let hex: String = once().body_hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = lastframe_core::hex::encode(&once().body_hash);
     let shown = |folder: &Path| -> Vec<String> {
         [SECRET.as_bytes(), &once().body_hash, hex.as_bytes()]
             .iter()

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use hmac::{Hmac, Mac as _};
 use jiff::Timestamp;
+use lastframe_core::hex;
 use lastframe_core::outbox::Secret;
 use sha2::{Sha256, Sha512};
 
@@ -16,8 +17,7 @@ pub(super) fn remotion(secrets: &[Secret], body: &[u8]) -> String {
     let Some(Secret(oldest)) = secrets.first() else { return "NO_SECRET_PROVIDED".to_owned() };
     let mac =
         keyed::<Hmac<Sha512>>(oldest.as_bytes()).map(|mac| mac.chain_update(body).finalize().into_bytes());
-    let hex: String = mac.into_iter().flatten().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha512={hex}")
+    format!("sha512={}", mac.map(|mac| hex::encode(&mac)).unwrap_or_default())
 }
 
 /// The value of `webhook-signature`: one for each secret. None without any.
