@@ -1,5 +1,6 @@
 //! How a stack is, and what its functions say.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
 use aws_sdk_sqs::types::QueueAttributeName;
@@ -225,6 +226,7 @@ impl Stack {
         pattern: Option<&str>,
         reading: &mut Reading,
     ) -> Result<Vec<Line>, Error> {
+        let pattern = pattern.map(quoted);
         let mut lines = Vec::new();
         let mut newest = reading.from;
         for log in logs {
@@ -235,8 +237,11 @@ impl Stack {
             let mut next = None;
             loop {
                 let asked = self.logs.filter_log_events().log_group_name(&group).start_time(reading.from);
-                let asked =
-                    asked.set_filter_pattern(pattern.map(str::to_owned)).set_next_token(next).send().await;
+                let asked = asked
+                    .set_filter_pattern(pattern.as_deref().map(str::to_owned))
+                    .set_next_token(next)
+                    .send()
+                    .await;
                 let page = match asked.map_err(|error| said("logs:FilterLogEvents", error)) {
                     Err(Error::Refused { code, .. }) if code == "ResourceNotFoundException" => {
                         return Err(self.missing());
@@ -261,5 +266,32 @@ impl Stack {
         reading.from = reading.from.max(newest - 60_000);
         lines.sort_by_key(|line| line.at);
         Ok(lines)
+    }
+}
+
+/// A pattern as CloudWatch takes it. A word with a hyphen in it, such as the id of a render, must stand in quotes; a hyphen
+/// before a word means lines without it.
+fn quoted(pattern: &str) -> Cow<'_, str> {
+    let is_word = pattern.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if is_word && pattern.contains('-') && !pattern.starts_with('-') {
+        format!("\"{pattern}\"").into()
+    } else {
+        pattern.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_a_render_is_a_pattern_and_what_is_one_already_stays_as_it_is() {
+        let id = "0198f3a4-7c1e-7b52-9d0e-3f6a1c2b4d5e";
+        assert_eq!(quoted(id), format!("\"{id}\""));
+        for pattern in
+            ["ERROR", "-DEBUG", "\"a-b\"", "{ $.level = \"ERROR\" }", "?a-b ?c-d", "%a-b%", "a-b c", ""]
+        {
+            assert_eq!(quoted(pattern), pattern);
+        }
     }
 }

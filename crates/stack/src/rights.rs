@@ -212,8 +212,8 @@ mod tests {
             (&["ses:SendEmail".to_owned(), "ses:SendRawEmail".to_owned()][..], "AWS:${TendRole}")
         );
         assert!(change.condition.contains("renders@example.com"), "{change:?}");
-        let place = "arn:${AWS::Partition}:ses:${AWS::Region}:${AWS::AccountId}:identity/";
-        assert_eq!(change.resources, [format!("{place}example.com"), format!("{place}renders@example.com")]);
+        let place = "arn:${AWS::Partition}:ses:${AWS::Region}:${AWS::AccountId}:";
+        assert_eq!(change.resources, [format!("{place}configuration-set/*"), format!("{place}identity/*")]);
         let back = changes(&after, &before);
         assert!(back.len() == 1 && !back[0].added && !back[0].broadens(), "{back:?}");
     }

@@ -214,6 +214,57 @@ fn the_outputs_have_the_guides_names() {
     }
 }
 
+/// Whether something that a rule says holds, once parameters are in it.
+fn holds(condition: &Value) -> bool {
+    let (function, argument) = condition.as_object().unwrap().iter().next().unwrap();
+    match function.as_str() {
+        "Fn::Equals" => argument[0] == argument[1],
+        "Fn::Not" => !holds(&argument[0]),
+        other => panic!("{other} is not known here"),
+    }
+}
+
+/// What the template's rules have against these parameters.
+fn objections(parameters: &Parameters) -> Vec<String> {
+    let template = Template::parse(TEMPLATE).unwrap().resolved(parameters);
+    let rules = template.section("Rules").filter(|(_, rule)| holds(&rule["RuleCondition"]));
+    let broken = rules.filter(|(_, rule)| !holds(&rule["Assertions"][0]["Assert"]));
+    broken.map(|(name, _)| name.to_owned()).collect()
+}
+
+#[test]
+fn what_is_said_about_plain_cloudformation_is_what_the_template_takes() {
+    let template = Template::parse(TEMPLATE).unwrap();
+    for (place, text) in [("docs/aws.md", include_str!("../../../docs/aws.md")), ("the template", TEMPLATE)] {
+        let said = text.split_once("--parameter-overrides").unwrap().1;
+        let said = said.split_once(if place == "the template" { "\n#\n" } else { "```" }).unwrap().0;
+        let given: Parameters = said
+            .split_whitespace()
+            .filter_map(|word| word.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        assert!(given.contains_key("RemotionFunction"), "{place}: {given:?}");
+        assert_eq!(objections(&given), [""; 0], "{place}");
+        for (name, default) in template.defaults() {
+            assert!(default.is_some() || given.contains_key(name), "{place} does not say {name}");
+        }
+        assert!(
+            given.keys().all(|name| template.defaults().contains_key(name.as_str())),
+            "{place}: {given:?}"
+        );
+    }
+    let alone = |name: &str, value: &str| Parameters::from([(name.to_owned(), value.to_owned())]);
+    assert_eq!(objections(&alone("RemotionFunction", "remotion-render-x")), ["RemotionFunctionHasItsBucket"]);
+    assert_eq!(objections(&alone("SelfSignUp", "yes")), ["SelfSignUpIsForTenantsOfTheirOwn"]);
+}
+
+#[test]
+fn what_can_never_be_changed_again_is_as_it_should_be() {
+    let ours = ours();
+    let pool = ours.section("Resources").find(|(name, _)| *name == "UserPool").unwrap().1;
+    assert_eq!(pool["Properties"]["UsernameConfiguration"], json!({"CaseSensitive": false}));
+}
+
 #[test]
 fn cloudformation_takes_the_template_as_it_is() {
     // More must lie in a bucket, and `aws cloudformation deploy` would need one.

@@ -21,6 +21,7 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   lastframe aws logs                                of the last ten minutes
   lastframe aws logs --function render --since 2h
+  lastframe aws logs --function render --filter ID  of one render
   lastframe aws logs --follow --filter ERROR
   lastframe aws logs --function access              what the gateway answered";
 
@@ -32,7 +33,7 @@ pub(in crate::commands) struct Logs {
     /// How far back, such as 30s, 10m, 2h or 1d
     #[arg(long, default_value = "10m", value_parser = duration)]
     since: Duration,
-    /// Only what matches this pattern of CloudWatch
+    /// Only what matches this pattern of CloudWatch, such as a word or the id of a render
     #[arg(long, value_name = "PATTERN")]
     filter: Option<String>,
     /// Go on until Ctrl-C
