@@ -98,7 +98,7 @@ impl Stack {
     }
 
     async fn make_code_bucket(&self, bucket: &str, owner: &str) -> Result<(), Error> {
-        if self.s3.head_bucket().bucket(bucket).expected_bucket_owner(owner).send().await.is_ok() {
+        if self.has_bucket(bucket, owner).await? {
             return Ok(());
         }
         let mut create = self.s3.create_bucket().bucket(bucket);

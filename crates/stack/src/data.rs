@@ -1,10 +1,18 @@
 //! What outlives a stack: the table, the bucket, the people; and the code that its functions were made of.
 
-use aws_sdk_dynamodb::types::KeyType;
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::{AttributeValue, KeyType};
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 
-use crate::error::said;
+use crate::error::{is_there, said};
+use crate::template::Parameters;
 use crate::{Error, Stack};
+
+/// The item of the table with the parameters of a stack that is no more. The queue has none whose key begins so.
+const REMEMBERED: (&str, &str) = ("stack", "parameters");
+/// The attribute of it that has them.
+const VALUES: &str = "values";
 
 /// What is there of a stack's data.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,10 +72,11 @@ impl Stack {
         let there = self.kept().await?;
         kept.table = kept.table.filter(|_| there.table.is_some());
         kept.bucket = kept.bucket.filter(|_| there.bucket.is_some());
-        if let Some(pool) = &kept.user_pool
-            && self.cognito.describe_user_pool().user_pool_id(pool).send().await.is_err()
-        {
-            kept.user_pool = None;
+        if let Some(pool) = &kept.user_pool {
+            let asked = self.cognito.describe_user_pool().user_pool_id(pool).send().await;
+            if !is_there("cognito-idp:DescribeUserPool", asked)? {
+                kept.user_pool = None;
+            }
         }
         Ok(kept)
     }
@@ -96,7 +105,7 @@ impl Stack {
         }
         let account = self.account().await?;
         let bucket = format!("{}-{account}-{}", self.name, self.region);
-        if self.s3.head_bucket().bucket(&bucket).expected_bucket_owner(account).send().await.is_ok() {
+        if self.has_bucket(&bucket, &account).await? {
             kept.bucket = Some(bucket);
         }
         // A pool has no name of its own, so one that only looks like it is left alone.
@@ -115,6 +124,50 @@ impl Stack {
             }
         }
         Ok(kept)
+    }
+
+    /// Whether this account has that bucket.
+    pub(crate) async fn has_bucket(&self, bucket: &str, account: &str) -> Result<bool, Error> {
+        let asked = self.s3.head_bucket().bucket(bucket).expected_bucket_owner(account).send().await;
+        is_there("s3:ListBucket", asked)
+    }
+
+    /// Writes the parameters of a stack that goes into the table that stays, so that the next one begins with them.
+    ///
+    /// # Errors
+    /// When AWS refuses or does not answer.
+    pub async fn remember(&self, parameters: &Parameters) -> Result<(), Error> {
+        let values = parameters.iter().map(|(name, value)| (name.clone(), AttributeValue::S(value.clone())));
+        let (pk, sk) = REMEMBERED;
+        let put = self.dynamodb.put_item().table_name(&self.name);
+        let put = put.item("pk", AttributeValue::S(pk.into())).item("sk", AttributeValue::S(sk.into()));
+        let put = put.item(VALUES, AttributeValue::M(values.collect())).send().await;
+        put.map_err(|error| said("dynamodb:PutItem", error))?;
+        Ok(())
+    }
+
+    /// The parameters that the last stack of this name had; `None` where nothing says so.
+    ///
+    /// # Errors
+    /// When AWS refuses or does not answer.
+    pub async fn remembered(&self, kept: &Kept) -> Result<Option<Parameters>, Error> {
+        let Some(table) = &kept.table else { return Ok(None) };
+        let asked = self.dynamodb.get_item().table_name(table).set_key(Some(key())).consistent_read(true);
+        let found = asked.send().await.map_err(|error| said("dynamodb:GetItem", error))?;
+        let values = found.item.as_ref().and_then(|item| item.get(VALUES)?.as_m().ok());
+        let value =
+            |(name, value): (&String, &AttributeValue)| Some((name.clone(), value.as_s().ok()?.clone()));
+        Ok(values.map(|values| values.iter().filter_map(value).collect()))
+    }
+
+    /// Forgets them: the stack that took the table back has its own.
+    ///
+    /// # Errors
+    /// When AWS refuses or does not answer.
+    pub async fn forget(&self) -> Result<(), Error> {
+        let gone = self.dynamodb.delete_item().table_name(&self.name).set_key(Some(key())).send().await;
+        gone.map_err(|error| said("dynamodb:DeleteItem", error))?;
+        Ok(())
     }
 
     /// The bucket of Remotion Lambda in this region.
@@ -169,7 +222,7 @@ impl Stack {
     pub async fn remove_code(&self) -> Result<Option<String>, Error> {
         let account = self.account().await?;
         let bucket = self.code_bucket(&account);
-        if self.s3.head_bucket().bucket(&bucket).expected_bucket_owner(&account).send().await.is_err() {
+        if !self.has_bucket(&bucket, &account).await? {
             return Ok(None);
         }
         let mut pages = self.cloudformation.describe_stacks().into_paginator().send();
@@ -236,4 +289,10 @@ impl Stack {
         }
         Ok(count)
     }
+}
+
+fn key() -> HashMap<String, AttributeValue> {
+    let (pk, sk) = REMEMBERED;
+    let part = |name: &str, value: &str| (name.to_owned(), AttributeValue::S(value.to_owned()));
+    HashMap::from([part("pk", pk), part("sk", sk)])
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use aws_sdk_cloudformation::operation::describe_change_set::DescribeChangeSetOutput;
 use aws_sdk_cloudformation::types::{
-    Capability, Change, ChangeSetStatus, ChangeSetType, Parameter, Replacement, ResourceAttribute,
-    ResourceToImport, StackEvent, Tag,
+    Capability, Change, ChangeSetStatus, ChangeSetType, EventFilter, OperationEvent, Parameter, Replacement,
+    ResourceAttribute, ResourceToImport, StackEvent, Tag,
 };
 use serde::Serialize;
 
@@ -130,11 +130,11 @@ impl Ended {
     }
 }
 
-/// The values that parameters will have: those that are given, else what they are, else the template's own.
+/// The values that parameters will have: those that are given, else what they are or were, else the template's own.
 ///
 /// # Errors
 /// [`Error::Usage`] when a name is none of the template's.
-pub fn effective(before: Option<&Described>, given: &Parameters) -> Result<Parameters, Error> {
+pub fn effective(before: &Parameters, given: &Parameters) -> Result<Parameters, Error> {
     let template = own();
     let defaults = template.defaults();
     if let Some(unknown) = given.keys().find(|name| !defaults.contains_key(name.as_str())) {
@@ -142,10 +142,17 @@ pub fn effective(before: Option<&Described>, given: &Parameters) -> Result<Param
         return Err(Error::Usage(format!("there is no parameter {unknown}; there are {}", known.join(", "))));
     }
     let value = |(name, default): (&str, Option<String>)| {
-        let now = || before.and_then(|before| before.parameters.get(name).cloned());
+        let now = || before.get(name).cloned();
         Some((name.to_owned(), given.get(name).cloned().or_else(now).or(default)?))
     };
     Ok(defaults.into_iter().filter_map(value).collect())
+}
+
+/// Whether people who had a tenant each would find themselves in one.
+#[must_use]
+pub fn joins_tenants(before: &Parameters, after: &Parameters) -> bool {
+    let tenancy = |parameters: &Parameters| parameters.get("Tenancy").cloned();
+    tenancy(before).as_deref() == Some("per-user") && tenancy(after).as_deref() == Some("shared")
 }
 
 /// The template of this program. It is read in tests, too, so it can be.
@@ -249,7 +256,7 @@ impl Stack {
         let made = match asked.map_err(|error| said("cloudformation:CreateChangeSet", error)) {
             // What is wrong with values is said right here.
             Err(Error::Refused { code, message, .. }) if code == "ValidationError" => {
-                return Err(Error::Change(message));
+                return Err(Error::Change { reason: message, causes: Vec::new() });
             }
             made => made?,
         };
@@ -262,12 +269,15 @@ impl Stack {
         match self.changes_of(&plan.change_set).await {
             Ok(Ok(changes)) => plan.resources = changes,
             Ok(Err(reason)) => {
-                self.discard(&plan).await?;
                 let nothing = ["didn't contain changes", "No updates are to be performed"];
                 if nothing.iter().any(|nothing| reason.contains(nothing)) {
+                    self.discard(&plan).await?;
                     return Ok(None);
                 }
-                return Err(Error::Change(reason));
+                // Nobody can ask any more once it is gone.
+                let causes = self.objections(&plan.change_set).await;
+                self.discard(&plan).await?;
+                return Err(Error::Change { reason, causes });
             }
             Err(error) => return Err(error),
         }
@@ -297,6 +307,15 @@ impl Stack {
                 _ => pause.wait().await,
             }
         }
+    }
+
+    /// What CloudFormation has against which resource of a change set. It is more than its reason says, and nothing where
+    /// that may not be asked.
+    async fn objections(&self, change_set: &str) -> Vec<Event> {
+        let failed = EventFilter::builder().failed_events(true).build();
+        let asked = self.cloudformation.describe_events().change_set_name(change_set).filters(failed);
+        let found = asked.send().await.ok().and_then(|found| found.operation_events);
+        found.unwrap_or_default().into_iter().filter_map(objection).collect()
     }
 
     /// Takes a plan back, so that nothing of it is left.
@@ -425,6 +444,19 @@ fn read(event: StackEvent) -> Event {
     }
 }
 
+/// What was found wrong with a resource before anything was done.
+fn objection(event: OperationEvent) -> Option<Event> {
+    let OperationEvent { validation_status_reason, hook_status_reason, resource_status_reason, .. } = event;
+    let reasons = [validation_status_reason, hook_status_reason, resource_status_reason];
+    let reason = reasons.into_iter().flatten().find(|reason| !reason.is_empty())?;
+    Some(Event {
+        resource: event.logical_resource_id.unwrap_or_default(),
+        kind: event.resource_type.unwrap_or_default(),
+        status: event.validation_status.map(|status| status.as_str().to_owned()).unwrap_or_default(),
+        reason: Some(reason),
+    })
+}
+
 fn is_end(status: &str) -> bool {
     !status.ends_with("_IN_PROGRESS")
 }
@@ -470,5 +502,45 @@ impl Pause {
     async fn wait(&mut self) {
         tokio::time::sleep(self.0).await;
         self.0 = (self.0 * 3 / 2).min(LATER);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parameters(values: &[(&str, &str)]) -> Parameters {
+        values.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn what_is_not_named_stays_as_it_is_or_was() {
+        let before =
+            parameters(&[("Tenancy", "per-user"), ("SelfSignUp", "yes"), ("OfAnOlderTemplate", "1")]);
+        let after = effective(&before, &parameters(&[("SelfSignUp", "no")])).unwrap();
+        assert_eq!((after["Tenancy"].as_str(), after["SelfSignUp"].as_str()), ("per-user", "no"));
+        assert_eq!((after["MaximumConcurrency"].as_str(), after.get("OfAnOlderTemplate")), ("10", None));
+        assert!(effective(&before, &parameters(&[("Nonsense", "1")])).is_err());
+    }
+
+    #[test]
+    fn who_had_a_tenant_each_is_put_into_one_only_by_that_change() {
+        let (each, all) = (parameters(&[("Tenancy", "per-user")]), parameters(&[("Tenancy", "shared")]));
+        assert!(joins_tenants(&each, &all));
+        for (before, after) in [(&all, &each), (&each, &each), (&all, &all), (&Parameters::new(), &all)] {
+            assert!(!joins_tenants(before, after));
+        }
+    }
+
+    #[test]
+    fn what_was_found_wrong_beforehand_is_told_of_its_resource() {
+        let found = OperationEvent::builder()
+            .logical_resource_id("RemotionLambdaRole")
+            .resource_type("AWS::IAM::Role")
+            .validation_status_reason("Resource with identifier 'remotion-lambda-role' already exists");
+        let told = objection(found.build()).unwrap();
+        assert_eq!((told.resource.as_str(), told.kind.as_str()), ("RemotionLambdaRole", "AWS::IAM::Role"));
+        assert!(told.reason.unwrap().contains("already exists"));
+        assert_eq!(objection(OperationEvent::builder().logical_resource_id("Queue").build()), None);
     }
 }

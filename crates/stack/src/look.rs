@@ -7,10 +7,17 @@ use aws_sdk_sqs::types::QueueAttributeName;
 use serde::Serialize;
 
 use crate::error::said;
+use crate::template::Parameters;
 use crate::{Error, Stack};
 
 /// Fewer functions at once than this, and one render of Remotion takes all of them.
 const FEW: i32 = 100;
+/// Functions that a render takes at the least: ours, Remotion's main one, and two that it divides the frames among.
+const OF_A_RENDER: i32 = 4;
+/// Functions that must find room beside all renders: `api` and `tend`.
+const BESIDE: i32 = 2;
+/// The least that SQS takes for renders at once.
+const LEAST: i32 = 2;
 
 /// What there is to know about a stack at one time.
 #[derive(Clone, Debug, Serialize)]
@@ -141,11 +148,11 @@ impl Stack {
                     status.queues.push(self.queue(role, url).await?);
                 }
             }
-            let is = |name: &str| found.parameters.get(name).map(String::as_str).unwrap_or_default();
-            if is("RenderOnLambda") == "yes" && !is("RemotionFunction").is_empty() {
-                status.maximum_concurrency = is("MaximumConcurrency").parse().ok();
-            }
-            self.quota(&mut status).await;
+            status.maximum_concurrency = maximum_concurrency(&found.parameters);
+            status.account_concurrency = self.account_concurrency().await;
+            status.hints.extend(
+                status.account_concurrency.and_then(|most| lack_of_room(most, status.maximum_concurrency)),
+            );
         }
         let letters = status.queues.iter().find(|queue| queue.role == "deadLetters");
         if let Some(letters) = letters.filter(|letters| letters.waiting > 0) {
@@ -204,16 +211,11 @@ impl Stack {
         })
     }
 
-    /// Not to know it is no fault: who looks at a stack need not be allowed to look at the account.
-    async fn quota(&self, status: &mut Status) {
-        let Ok(settings) = self.lambda.get_account_settings().send().await else { return };
-        let most = settings.account_limit().map(aws_sdk_lambda::types::AccountLimit::concurrent_executions);
-        status.account_concurrency = most;
-        if let Some(most) = most.filter(|most| (1..FEW).contains(most)) {
-            status.hints.push(format!(
-                "the account may run {most} functions at once, and one render can take more: ask for more under Service Quotas, Lambda"
-            ));
-        }
+    /// How many functions the account may run at once in this region. Not to know it is no fault: who looks at a stack need
+    /// not be allowed to look at the account.
+    pub async fn account_concurrency(&self) -> Option<i32> {
+        let settings = self.lambda.get_account_settings().send().await.ok()?;
+        settings.account_limit().map(aws_sdk_lambda::types::AccountLimit::concurrent_executions)
     }
 
     /// The lines of these logs that were not read yet, oldest first.
@@ -269,6 +271,36 @@ impl Stack {
     }
 }
 
+/// Renders at once by the render function; `None` when it takes none.
+#[must_use]
+pub fn maximum_concurrency(parameters: &Parameters) -> Option<u32> {
+    let is = |name: &str| parameters.get(name).map(String::as_str).unwrap_or_default();
+    let renders = is("RenderOnLambda") == "yes" && !is("RemotionFunction").is_empty();
+    if renders { is("MaximumConcurrency").parse().ok() } else { None }
+}
+
+/// What to do where an account may run so few functions that renders at once would wait for room that they take themselves.
+#[must_use]
+pub fn lack_of_room(account: i32, at_once: Option<u32>) -> Option<String> {
+    let at_once = i32::try_from(at_once?).unwrap_or(i32::MAX);
+    if account < 1 {
+        return None;
+    }
+    let fit = ((account - BESIDE) / OF_A_RENDER).max(LEAST);
+    let ask = "ask for more under Service Quotas, Lambda";
+    if at_once > fit {
+        return Some(format!(
+            "the account may run {account} functions at once, and each of {at_once} renders takes {OF_A_RENDER} or more: they would wait for \
+             room that they take themselves. `lastframe aws deploy -p MaximumConcurrency={fit}`, and {ask}"
+        ));
+    }
+    (account < FEW).then(|| {
+        format!(
+            "the account may run {account} functions at once, and one render can take more: say `framesPerLambda`, so that it takes fewer, and {ask}"
+        )
+    })
+}
+
 /// A pattern as CloudWatch takes it. A word with a hyphen in it, such as the id of a render, must stand in quotes; a hyphen
 /// before a word means lines without it.
 fn quoted(pattern: &str) -> Cow<'_, str> {
@@ -283,6 +315,30 @@ fn quoted(pattern: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn renders_that_would_wait_for_themselves_are_too_many() {
+        for (account, at_once, fit) in
+            [(10, 10, "=2`"), (10, 3, "=2`"), (50, 20, "=12`"), (1_000, 500, "=249`"), (3, 5, "=2`")]
+        {
+            let said = lack_of_room(account, Some(at_once)).unwrap();
+            assert!(said.contains(&format!("MaximumConcurrency{fit}")), "{account}, {at_once}: {said}");
+        }
+        assert!(lack_of_room(10, Some(2)).unwrap().contains("framesPerLambda"));
+        for (account, at_once) in
+            [(1_000, Some(10)), (1_000, Some(249)), (100, Some(10)), (10, None), (0, Some(10))]
+        {
+            assert_eq!(lack_of_room(account, at_once), None, "{account}, {at_once:?}");
+        }
+        let with = |function: &str, renders: &str| {
+            maximum_concurrency(&Parameters::from([
+                ("RemotionFunction".to_owned(), function.to_owned()),
+                ("RenderOnLambda".to_owned(), renders.to_owned()),
+                ("MaximumConcurrency".to_owned(), "7".to_owned()),
+            ]))
+        };
+        assert_eq!((with("f", "yes"), with("f", "no"), with("", "yes")), (Some(7), None, None));
+    }
 
     #[test]
     fn the_id_of_a_render_is_a_pattern_and_what_is_one_already_stays_as_it_is() {

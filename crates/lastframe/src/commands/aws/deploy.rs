@@ -7,7 +7,8 @@ use anyhow::Context as _;
 use clap::Args;
 use lastframe_stack::code::{Architecture, Code};
 use lastframe_stack::data::Kept;
-use lastframe_stack::deploy::{Comparison, Ended, Operation, Plan, effective};
+use lastframe_stack::deploy::{Comparison, Ended, Operation, Plan, effective, joins_tenants};
+use lastframe_stack::look::{lack_of_room, maximum_concurrency};
 use lastframe_stack::template::Parameters;
 use lastframe_stack::{Described, Error, Stack};
 use serde_json::json;
@@ -25,7 +26,8 @@ Examples:
   lastframe aws deploy --settings lastframe.toml
   lastframe aws deploy --require-approval never          where nobody is there to be asked
 
-A parameter that is not named keeps the value it has. `lastframe aws synth` says which there are.";
+A parameter that is not named keeps the value it has, or had when the stack was destroyed. `lastframe aws synth` says
+which there are.";
 
 /// What is deployed, and with which values.
 #[derive(Args, Debug)]
@@ -74,7 +76,7 @@ pub(in crate::commands) struct Deploy {
 
 impl What {
     /// The values that parameters will have, and the code, under which the functions will find it.
-    async fn decide(&self, stack: &Stack, before: Option<&Described>) -> Result<(Parameters, Code), Failed> {
+    async fn decide(&self, stack: &Stack, before: &Before) -> Result<(Parameters, Code), Failed> {
         let mut given: Parameters = self.parameters.iter().cloned().collect();
         if let Some(architecture) = &self.architecture {
             given.insert("Architecture".into(), architecture.clone());
@@ -84,7 +86,18 @@ impl What {
             let text = text.with_context(|| format!("cannot read {} (--settings)", file.display()));
             given.insert("Settings".into(), text.map_err(|error| Failed { exit: Exit::Usage, error })?);
         }
-        let mut after = effective(before, &given).map_err(failed)?;
+        let mut after = effective(&before.parameters(), &given).map_err(failed)?;
+        if let Some(pool) = before.strangers()
+            && !given.contains_key("Tenancy")
+            && after.get("ExistingUserPool").is_none_or(String::is_empty)
+        {
+            let message = format!(
+                "an earlier stack has left the people of {pool}, and nothing says any more whether they had a tenant each: say -p \
+                 Tenancy=per-user, or -p Tenancy=shared if they may see each other's renders. All other parameters that are not named \
+                 have the template's values"
+            );
+            return Err(Failed::new(Exit::Usage, message));
+        }
         let of = |name: &str| after.get(name).map(String::as_str).unwrap_or_default();
         if !of("RemotionFunction").is_empty() && of("RemotionBucket").is_empty() {
             let bucket = stack.remotion_bucket().await.map_err(failed)?;
@@ -104,12 +117,50 @@ impl What {
     }
 }
 
+/// What there is before something is deployed.
+#[derive(Debug, Default)]
+struct Before {
+    /// The stack, when there is one that can be changed.
+    stack: Option<Described>,
+    /// What the last one of this name was made with; `None` where nothing says so.
+    last: Option<Parameters>,
+    /// What the last one has left, when there is none.
+    kept: Kept,
+}
+
+impl Before {
+    /// `last` is known of a stack that is in the way and goes.
+    async fn look(stack: &Stack, found: Option<Described>, last: Option<Parameters>) -> Result<Self, Failed> {
+        if found.is_some() {
+            return Ok(Self { stack: found, ..Self::default() });
+        }
+        let kept = stack.kept().await.map_err(failed)?;
+        let last = match last {
+            None => stack.remembered(&kept).await.map_err(failed)?,
+            known => known,
+        };
+        Ok(Self { stack: None, last, kept })
+    }
+
+    fn parameters(&self) -> Parameters {
+        let now = self.stack.as_ref().map(|stack| &stack.parameters);
+        now.or(self.last.as_ref()).cloned().unwrap_or_default()
+    }
+
+    /// The user pool of a stack that nothing is known of any more.
+    fn strangers(&self) -> Option<&str> {
+        if self.stack.is_none() && self.last.is_none() { self.kept.user_pool.as_deref() } else { None }
+    }
+}
+
 impl Diff {
     pub(super) async fn run(self) -> Result<Exit, Failed> {
         let stack = self.what.which.stack().await?;
-        let before =
-            stack.describe().await.map_err(failed)?.filter(|found| !found.is_plan() && !found.is_wreck());
-        let (after, _) = self.what.decide(&stack, before.as_ref()).await?;
+        let found = stack.describe().await.map_err(failed)?.filter(|found| !found.is_plan());
+        let last = found.as_ref().map(|found| found.parameters.clone());
+        let before = Before::look(&stack, found.filter(|found| !found.is_wreck()), last).await?;
+        let (after, _) = self.what.decide(&stack, &before).await?;
+        let before = before.stack;
         let comparison = stack.compare(before.as_ref(), &after).await.map_err(failed)?;
         // A change set of a stack that is not there would leave an empty one.
         let mut resources = Vec::new();
@@ -149,17 +200,28 @@ impl Deploy {
     pub(super) async fn run(self) -> Result<Exit, Failed> {
         let stack = self.what.which.stack().await?;
         let mut interrupts = Interrupts::listen()?;
-        let before = self.settle(&stack, &mut interrupts).await?;
+        let (found, last) = self.settle(&stack, &mut interrupts).await?;
         let looking = async {
-            let (after, code) = self.what.decide(&stack, before.as_ref()).await?;
-            let comparison = stack.compare(before.as_ref(), &after).await.map_err(failed)?;
-            let kept = match before {
-                None => stack.kept().await.map_err(failed)?,
-                Some(_) => Kept::default(),
-            };
-            Ok::<_, Failed>((after, code, comparison, kept))
+            let before = Before::look(&stack, found, last).await?;
+            let (after, code) = self.what.decide(&stack, &before).await?;
+            let comparison = stack.compare(before.stack.as_ref(), &after).await.map_err(failed)?;
+            let mut warnings = Vec::new();
+            if let Some(at_once) = maximum_concurrency(&after) {
+                let account = stack.account_concurrency().await;
+                warnings.extend(account.and_then(|account| lack_of_room(account, Some(at_once))));
+            }
+            Ok::<_, Failed>((before, after, code, comparison, warnings))
         };
-        let (after, code, comparison, kept) = unless_interrupted(&mut interrupts, looking).await?;
+        let (before, after, code, comparison, warnings) =
+            unless_interrupted(&mut interrupts, looking).await?;
+        for warning in warnings {
+            note(format!("! {warning}"));
+        }
+        let joins = joins_tenants(&before.parameters(), &after);
+        if joins {
+            note("! Tenancy=shared: all who have an account will see each other's renders from now on");
+        }
+        let Before { stack: before, kept, .. } = before;
         if kept.is_empty() {
             let planning = stack.plan(before.as_ref(), &after);
             let Some(plan) = plan(&stack, planning, &mut interrupts).await? else {
@@ -172,7 +234,7 @@ impl Deploy {
             if !plan.is_new {
                 note(table::resources(&plan.resources));
             }
-            let agreed = match self.agree(&comparison, &mut interrupts).await {
+            let agreed = match self.agree(&comparison, joins, &mut interrupts).await {
                 Ok(()) => upload(&stack, &code, &mut interrupts).await,
                 refused => refused,
             };
@@ -188,7 +250,7 @@ impl Deploy {
             kept.describe()
         ));
         note(table::comparison(&comparison).unwrap_or_default());
-        self.agree(&comparison, &mut interrupts).await?;
+        self.agree(&comparison, joins, &mut interrupts).await?;
         upload(&stack, &code, &mut interrupts).await?;
         if let Some(import) = plan(&stack, stack.plan_import(&kept, &after), &mut interrupts).await? {
             self.carry_out(&stack, &import, &mut interrupts).await?;
@@ -198,13 +260,23 @@ impl Deploy {
         if let Some(plan) = plan(&stack, planning, &mut interrupts).await? {
             self.carry_out(&stack, &plan, &mut interrupts).await?;
         }
+        if kept.table.is_some() {
+            stack.forget().await.map_err(failed)?;
+        }
         self.done(&stack, true).await
     }
 
-    /// The stack as it is when nothing is under way and nothing in the way.
-    async fn settle(&self, stack: &Stack, interrupts: &mut Interrupts) -> Result<Option<Described>, Failed> {
+    /// The stack as it is when nothing is under way and nothing in the way; and what one that was in the way, and is deleted,
+    /// was made with.
+    async fn settle(
+        &self,
+        stack: &Stack,
+        interrupts: &mut Interrupts,
+    ) -> Result<(Option<Described>, Option<Parameters>), Failed> {
         let describing = async { stack.describe().await.map_err(failed) };
-        let Some(mut found) = unless_interrupted(interrupts, describing).await? else { return Ok(None) };
+        let Some(mut found) = unless_interrupted(interrupts, describing).await? else {
+            return Ok((None, None));
+        };
         if found.is_moving() {
             note(format!("{} is {}: following that first", stack.name(), found.status.as_str()));
             let operation = Operation::of_another(&found);
@@ -212,12 +284,12 @@ impl Deploy {
             note(format!("{} is {} now", stack.name(), ended.status));
             match stack.describe().await.map_err(failed)? {
                 Some(now) => found = now,
-                None => return Ok(None),
+                None => return Ok((None, Some(found.parameters))),
             }
         }
         if found.is_plan() {
             stack.sweep_plan().await.map_err(failed)?;
-            return Ok(None);
+            return Ok((None, None));
         }
         if found.is_wreck() {
             let why = found.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
@@ -233,7 +305,8 @@ impl Deploy {
                 let message = format!("what is left cannot be deleted ({}):{}", ended.status, causes(&ended));
                 return Err(Failed::new(Exit::NotWell, message));
             }
-            return Ok(None);
+            note("it is gone; parameters that are not named now are what they were for it");
+            return Ok((None, Some(found.parameters)));
         }
         if found.status.as_str() == "UPDATE_ROLLBACK_FAILED" {
             note(
@@ -246,19 +319,28 @@ impl Deploy {
                 let message = format!("it still cannot be undone ({}):{}", ended.status, causes(&ended));
                 return Err(Failed::new(Exit::NotWell, message));
             }
-            return stack.describe().await.map_err(failed);
+            return Ok((stack.describe().await.map_err(failed)?, None));
         }
-        Ok(Some(found))
+        Ok((Some(found), None))
     }
 
-    /// Asks whether rights may change, where that is wanted.
-    async fn agree(&self, comparison: &Comparison, interrupts: &mut Interrupts) -> Result<(), Failed> {
+    /// Asks whether rights may change, and whether tenants may be joined, where that is wanted.
+    async fn agree(
+        &self,
+        comparison: &Comparison,
+        joins: bool,
+        interrupts: &mut Interrupts,
+    ) -> Result<(), Failed> {
         let wanted = match self.require_approval {
             Approval::Never => false,
             Approval::AnyChange => !comparison.rights.is_empty(),
             Approval::Broadening => comparison.rights.iter().any(lastframe_stack::rights::Change::broadens),
         };
-        if wanted { self.must_agree("Deploy these changes? [y/N] ", interrupts).await } else { Ok(()) }
+        if wanted || joins {
+            self.must_agree("Deploy these changes? [y/N] ", interrupts).await
+        } else {
+            Ok(())
+        }
     }
 
     async fn must_agree(&self, question: &str, interrupts: &mut Interrupts) -> Result<(), Failed> {

@@ -55,6 +55,11 @@ impl Destroy {
             .as_ref()
             .is_some_and(|found| found.parameters.get("RemotionRole").is_some_and(|role| role == "create"));
         let delete = self.decide(&stack, &data, has_role, &mut interrupts).await?;
+        if let Some(found) =
+            found.as_ref().filter(|found| !delete && !found.is_plan() && data.table.is_some())
+        {
+            stack.remember(&found.parameters).await.map_err(failed)?;
+        }
         if let Some(found) = found {
             take_away(&stack, found, &mut interrupts).await?;
         }

@@ -107,11 +107,15 @@ impl Aws {
 /// What went wrong, with the exit code for it.
 pub(super) fn failed(error: Error) -> Failed {
     let exit = match &error {
-        Error::Usage(_) | Error::Missing { .. } | Error::File { .. } | Error::Change(_) => Exit::Usage,
+        Error::Usage(_) | Error::Missing { .. } | Error::File { .. } | Error::Change { .. } => Exit::Usage,
         Error::Refused { .. } => Exit::Refused,
         Error::Unreachable { .. } => Exit::Unreachable,
         _ => Exit::Internal,
     };
+    if let Error::Change { causes, .. } = &error {
+        let causes: String = causes.iter().map(cause).collect();
+        return Failed::new(exit, format!("{error}{causes}"));
+    }
     Failed { exit, error: error.into() }
 }
 
@@ -190,15 +194,16 @@ impl Teller {
 
 /// What failed by itself, in words.
 fn causes(ended: &Ended) -> String {
-    let line = |event: &Event| {
-        let reason = event.reason.as_deref().unwrap_or("CloudFormation does not say why");
-        let hint = hint(reason).map(|hint| format!("\n    {hint}")).unwrap_or_default();
-        format!("\n  {} ({}): {reason}{hint}", event.resource, event.kind)
-    };
     match ended.causes.as_slice() {
         [] => "\n  CloudFormation does not say what failed; its console may".into(),
-        causes => causes.iter().map(line).collect(),
+        causes => causes.iter().map(cause).collect(),
     }
+}
+
+fn cause(event: &Event) -> String {
+    let reason = event.reason.as_deref().unwrap_or("CloudFormation does not say why");
+    let hint = hint(reason).map(|hint| format!("\n    {hint}")).unwrap_or_default();
+    format!("\n  {} ({}): {reason}{hint}", event.resource, event.kind)
 }
 
 /// What helps, where that is known.
@@ -222,4 +227,30 @@ fn hint(reason: &str) -> Option<&'static str> {
         ),
     ];
     HINTS.iter().find(|(part, _)| reason.contains(part)).map(|(_, hint)| *hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_found_before_anything_is_done_comes_with_what_helps() {
+        let found = |resource: &str, reason: &str| Event {
+            resource: resource.into(),
+            kind: "AWS::IAM::Role".into(),
+            status: "FAILED".into(),
+            reason: Some(reason.into()),
+        };
+        let role =
+            found("RemotionLambdaRole", "Resource with identifier 'remotion-lambda-role' already exists");
+        let failed = failed(Error::Change {
+            reason: "AWS::EarlyValidation::ResourceExistenceCheck".into(),
+            causes: vec![role],
+        });
+        let text = failed.error.to_string();
+        for part in ["EarlyValidation", "RemotionLambdaRole (AWS::IAM::Role)", "RemotionRole=existing"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert_eq!(failed.exit, Exit::Usage);
+    }
 }
