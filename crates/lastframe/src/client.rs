@@ -1,6 +1,7 @@
 //! The API from the other side, for the commands.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::body::Bytes;
@@ -36,6 +37,33 @@ impl Failed {
 impl<E: Into<anyhow::Error>> From<E> for Failed {
     fn from(error: E) -> Self {
         Self { exit: Exit::Internal, error: error.into() }
+    }
+}
+
+/// What a server answers that has no room or no time, or what stands before it: the same question is good again later.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Later {
+    message: String,
+    /// When, where it says so.
+    pub(crate) after: Option<Duration>,
+}
+
+/// What is no success.
+struct Refusal {
+    status: StatusCode,
+    after: Option<Duration>,
+    body: Bytes,
+}
+
+impl Refusal {
+    fn failed(self) -> Failed {
+        let message = refusal(self.status, &self.body);
+        let error = match self.status.as_u16() {
+            429 | 502..=504 => Later { message, after: self.after }.into(),
+            _ => anyhow::Error::msg(message),
+        };
+        Failed { exit: Exit::Refused, error }
     }
 }
 
@@ -80,12 +108,11 @@ impl Client {
 
     /// Sends, and turns whatever is not a success into words and an exit code.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, Failed> {
-        let answer = self.ask(request).await?;
-        answer.map_err(|(status, body)| Failed::new(Exit::Refused, refusal(status, &body)))
+        self.ask(request).await?.map_err(Refusal::failed)
     }
 
     /// Sends. Within, what is not a success.
-    async fn ask(&self, request: RequestBuilder) -> Result<Result<Response, (StatusCode, Bytes)>, Failed> {
+    async fn ask(&self, request: RequestBuilder) -> Result<Result<Response, Refusal>, Failed> {
         let response = request.send().await.map_err(|error| {
             let exit = if error.is_connect() { Exit::Unreachable } else { Exit::Internal };
             let context = format!(
@@ -98,7 +125,9 @@ impl Client {
             return Ok(Ok(response));
         }
         let status = response.status();
-        Ok(Err((status, response.bytes().await.unwrap_or_default())))
+        let after = response.headers().get(reqwest::header::RETRY_AFTER);
+        let after = after.and_then(|seconds| seconds.to_str().ok()?.parse().ok()).map(Duration::from_secs);
+        Ok(Err(Refusal { status, after, body: response.bytes().await.unwrap_or_default() }))
     }
 
     pub(crate) async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Failed> {
@@ -127,8 +156,8 @@ impl Client {
         }
         match self.ask(request).await? {
             Ok(response) => Ok(Some(Events { response, text: Vec::new() })),
-            Err((_, body)) if is_without_streams(&body) => Ok(None),
-            Err((status, body)) => Err(Failed::new(Exit::Refused, refusal(status, &body))),
+            Err(refused) if is_without_streams(&refused.body) => Ok(None),
+            Err(refused) => Err(refused.failed()),
         }
     }
 
@@ -244,8 +273,8 @@ mod tests {
     #[tokio::test]
     async fn where_nothing_is_streamed_one_looks_and_any_other_refusal_is_one() {
         let problem = async |axum::extract::Path(code): axum::extract::Path<String>| {
-            let problem = Problem { status: 501, code, detail: "not here".into(), ..Problem::default() };
-            (StatusCode::NOT_IMPLEMENTED, axum::Json(problem))
+            let problem = Problem { status: 404, code, detail: "not here".into(), ..Problem::default() };
+            (StatusCode::NOT_FOUND, axum::Json(problem))
         };
         let router = axum::Router::new().route("/{code}", axum::routing::get(problem));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

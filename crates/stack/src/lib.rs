@@ -1,10 +1,11 @@
 //! The system on AWS as one CloudFormation stack: what is in it ([`TEMPLATE`]), and what is done with it.
 //!
-//! A [`Stack`] is a name in a region of an account. [`deploy`] plans changes and carries them out, [`data`] is about what
-//! outlives a stack, [`look`] says how it is, [`people`] are those who sign in. [`rights`] compares what templates allow. Nothing
-//! here asks or prints: that is for the commands.
+//! A [`Stack`] is a name in a region of an account. [`comparison`] says what would change, [`deploy`] plans it and carries it out,
+//! [`data`] is about what outlives a stack, [`look`] says how it is, [`people`] are those who sign in. [`rights`] compares what
+//! templates allow. Nothing here asks or prints: that is for the commands.
 
 pub mod code;
+pub mod comparison;
 pub mod data;
 pub mod deploy;
 mod error;

@@ -123,7 +123,7 @@ async fn what_belongs_to_one_machine_is_refused_with_what_there_is_instead() {
         let problem = body(&answer);
         assert_eq!(
             (answer["statusCode"].as_u64(), problem["code"].as_str()),
-            (Some(501), Some(code)),
+            (Some(404), Some(code)),
             "{path}: {answer}"
         );
         let detail = problem["detail"].as_str().unwrap();

@@ -10,12 +10,17 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::note;
-use crate::client::{Client, Failed};
+use crate::client::{Client, Failed, Later};
 use crate::exit::Exit;
 use crate::http::RenderView;
 
 /// How often a render that is followed is looked at.
 const LOOK: Duration = Duration::from_millis(250);
+/// The same where nothing is streamed: there each look is paid for, and limited.
+const LOOK_SELDOM: Duration = Duration::from_secs(2);
+/// How long to wait for a server that is away, when it does not say, and at most.
+const AGAIN: Duration = Duration::from_secs(1);
+const AGAIN_AT_MOST: Duration = Duration::from_secs(15);
 /// How long a server may be away, restarting perhaps, while its renders are followed.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -145,6 +150,7 @@ pub(super) fn headline(render: &RenderView) -> String {
 
 async fn show(client: &Client, mut render: RenderView, bar: &ProgressBar) -> Result<RenderView, Failed> {
     let mut told = String::new();
+    let mut known = None;
     while !render.status.is_terminal() {
         draw(bar, &render);
         // Without a terminal there is no bar; say at least what changes.
@@ -152,13 +158,25 @@ async fn show(client: &Client, mut render: RenderView, bar: &ProgressBar) -> Res
             note(describe_state(&render));
             told = headline(&render);
         }
-        tokio::time::sleep(LOOK).await;
+        if known.is_none() {
+            known = pace(client, render.render_id).await;
+        }
+        tokio::time::sleep(known.unwrap_or(LOOK_SELDOM)).await;
         render = patiently(&format!("/v1/renders/{}", render.render_id), client, bar).await?;
     }
     Ok(render)
 }
 
-/// Asks. A server that is away for a moment is waited for.
+/// How often to look at a render: whether its server has streams tells what it is. Not known where it has no room now.
+async fn pace(client: &Client, id: RenderId) -> Option<Duration> {
+    match client.events(&format!("/v1/renders/{id}/events"), None).await {
+        Ok(None) => Some(LOOK_SELDOM),
+        Err(failed) if failed.error.is::<Later>() => None,
+        _ => Some(LOOK),
+    }
+}
+
+/// Asks. A server that is away for a moment, or has no room for the question, is waited for.
 pub(super) async fn patiently<T: serde::de::DeserializeOwned>(
     path: &str,
     client: &Client,
@@ -166,13 +184,17 @@ pub(super) async fn patiently<T: serde::de::DeserializeOwned>(
 ) -> Result<T, Failed> {
     let until = tokio::time::Instant::now() + PATIENCE;
     loop {
-        match client.get(path).await {
-            Err(failed) if failed.exit == Exit::Unreachable && tokio::time::Instant::now() < until => {
-                bar.set_message("the server is away; waiting");
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
+        let failed = match client.get(path).await {
+            Err(failed) if tokio::time::Instant::now() < until => failed,
             answer => return answer,
-        }
+        };
+        let wait = match failed.error.downcast_ref::<Later>() {
+            Some(later) => later.after.unwrap_or(AGAIN).clamp(AGAIN, AGAIN_AT_MOST),
+            None if failed.exit == Exit::Unreachable => AGAIN,
+            None => return Err(failed),
+        };
+        bar.set_message("the server is away; waiting");
+        tokio::time::sleep(wait).await;
     }
 }
 
@@ -232,4 +254,70 @@ pub(super) fn details(render: &RenderView) -> String {
     parts.extend(output.width.zip(output.height).map(|(width, height)| format!("{width}x{height}")));
     parts.extend(output.duration_in_seconds.map(|seconds| format!("{seconds:.1} s long")));
     if parts.is_empty() { "done".into() } else { parts.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU16, Ordering};
+
+    use axum::http::StatusCode;
+    use axum::response::IntoResponse as _;
+
+    use super::*;
+    use crate::http::{NO_STREAMS, Problem};
+
+    async fn serve(router: axum::Router) -> Client {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async { axum::serve(listener, router).await });
+        Client::new(&server, "token".into(), None).unwrap()
+    }
+
+    /// Answers with that status twice, then well.
+    async fn twice(status: u16) -> (Client, Arc<AtomicU16>) {
+        let asked = Arc::new(AtomicU16::new(0));
+        let counted = asked.clone();
+        let answer = async move || {
+            if counted.fetch_add(1, Ordering::SeqCst) < 2 {
+                (StatusCode::from_u16(status).unwrap(), [("retry-after", "0")], "").into_response()
+            } else {
+                axum::Json("well").into_response()
+            }
+        };
+        (serve(axum::Router::new().route("/", axum::routing::get(answer))).await, asked)
+    }
+
+    #[tokio::test]
+    async fn who_follows_waits_for_a_server_without_room_and_not_for_one_that_refuses() {
+        let follow = async |status: u16| {
+            let (client, asked) = twice(status).await;
+            let answer: Result<String, Failed> = patiently("/", &client, &ProgressBar::hidden()).await;
+            (answer.map_err(|failed| failed.exit), asked.load(Ordering::SeqCst))
+        };
+        let waited = [429, 502, 503, 504].map(|status| follow(status));
+        for answered in futures_util::future::join_all(waited).await {
+            assert_eq!(answered, (Ok("well".to_owned()), 3));
+        }
+        for status in [401, 403, 404, 500] {
+            assert_eq!(follow(status).await, (Err(Exit::Refused), 1), "{status}");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_looks_seldom_where_nothing_is_streamed() {
+        let id = RenderId::generate(jiff::Timestamp::UNIX_EPOCH, &mut fastrand::Rng::with_seed(1));
+        let path = "/v1/renders/{id}/events";
+        let problem = async || {
+            let problem = Problem { status: 404, code: NO_STREAMS.into(), ..Problem::default() };
+            (StatusCode::NOT_FOUND, axum::Json(problem))
+        };
+        let client = serve(axum::Router::new().route(path, axum::routing::get(problem))).await;
+        assert_eq!(pace(&client, id).await, Some(LOOK_SELDOM));
+        let client = serve(axum::Router::new().route(path, axum::routing::get(async || ""))).await;
+        assert_eq!(pace(&client, id).await, Some(LOOK));
+        let full = async || (StatusCode::TOO_MANY_REQUESTS, "");
+        let client = serve(axum::Router::new().route(path, axum::routing::get(full))).await;
+        assert_eq!(pace(&client, id).await, None);
+    }
 }

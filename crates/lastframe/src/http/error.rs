@@ -154,8 +154,9 @@ impl ApiError {
             Self::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request"),
             Self::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
             Self::Unsupported(_) => (StatusCode::NOT_IMPLEMENTED, "unsupported"),
-            Self::NotHere(_) => (StatusCode::NOT_IMPLEMENTED, "not_here"),
-            Self::NoStreams => (StatusCode::NOT_IMPLEMENTED, NO_STREAMS),
+            // No fault of the server, so no 5xx, which alarms count: this queue has nothing under that path.
+            Self::NotHere(_) => (StatusCode::NOT_FOUND, "not_here"),
+            Self::NoStreams => (StatusCode::NOT_FOUND, NO_STREAMS),
             Self::NoOutput(_) => (StatusCode::CONFLICT, "no_output"),
             Self::NoPoster => (StatusCode::NOT_FOUND, "no_poster"),
             Self::KeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused"),

@@ -253,7 +253,8 @@ async fn a_stack_is_made_once_changed_when_something_changes_and_taken_away_with
     assert_eq!(account.change_sets().await, 0);
 
     // A parameter that is named changes, the others stay; and the code is not sent again.
-    let changed = account.deploy(&["-p", "RequestsBurst=300"]);
+    let changed =
+        account.deploy(&["-p", "RequestsBurst=300", "-p", "Tenancy=per-user", "-p", "SelfSignUp=yes"]);
     assert!(changed.exit == 0 && changed.notes.contains("it is there already"), "{changed:?}");
     let status = account.json(&["status"]);
     assert_eq!((&status["maximumConcurrency"], &status["status"]), (&json!(7), &json!("UPDATE_COMPLETE")));
@@ -289,10 +290,31 @@ async fn a_stack_is_made_once_changed_when_something_changes_and_taken_away_with
     assert!(account.left().await.len() == 4, "table, bucket, user pool, code: {:?}", account.left().await);
     let back = account.deploy(&["--json"]);
     assert!(back.exit == 0 && back.notes.contains("takes back"), "{back:?}");
+    // So is what was said about it: nobody's people share a tenant because the stack was made anew.
+    assert!(back.notes.contains("per-user"), "{}", back.notes);
+    assert_eq!(account.json(&["status"])["maximumConcurrency"], 7);
+    let joined = ["diff", "--code", "code.zip", "-p", "Tenancy=shared", "-p", "SelfSignUp=no"];
+    let joined = account.json(&joined);
+    let tenancy = json!({"name": "Tenancy", "before": "per-user", "after": "shared"});
+    assert!(joined["parameters"].as_array().unwrap().contains(&tenancy), "{joined}");
+    let asked = account.run(&["deploy", "--code", "code.zip", "-p", "Tenancy=shared", "-p", "SelfSignUp=no"]);
+    assert!(asked.exit == 2 && asked.notes.contains("each other's renders"), "{asked:?}");
     let back: Value = serde_json::from_str(&back.told).unwrap();
     assert_eq!(back["outputs"]["userPoolId"], outputs["userPoolId"]);
     let ana = account.run_with(&["user", "add", "ana@example.com", "--reset", "--token"], PASSWORD);
     assert!(ana.exit == 0 && ana.told.contains("Authorization: Bearer ey"), "{ana:?}");
+
+    // Where CloudFormation alone has deleted the stack, nobody knows what it was made with.
+    account.query("cloudformation", "Action=DeleteStack&StackName=lastframe&Version=2010-05-15").await;
+    while account
+        .query("cloudformation", "Action=DescribeStacks&Version=2010-05-15")
+        .await
+        .contains("<StackName>lastframe<")
+    {}
+    let unknown = account.deploy(&[]);
+    assert!(unknown.exit == 2 && unknown.notes.contains("-p Tenancy=per-user"), "{unknown:?}");
+    let told = account.deploy(&["-p", "Tenancy=per-user"]);
+    assert_eq!(told.exit, 0, "{told:?}");
 
     let gone = account.run(&["destroy", "--delete-data", "--yes"]);
     assert_eq!(gone.exit, 0, "{gone:?}");
@@ -353,7 +375,7 @@ async fn whoever_is_asked_sees_who_may_do_what_and_no_changes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deployment_that_fails_says_what_failed_and_what_became_of_it_and_the_next_one_goes_on() {
     let account = Account::start().await;
-    let first = account.deploy(&["-p", "ExistingUserPool=us-east-1_nothing"]);
+    let first = account.deploy(&["-p", "ExistingUserPool=us-east-1_nothing", "-p", "RequestsBurst=250"]);
     assert_eq!(first.exit, 1, "{first:?}");
     for part in [
         "UserPoolClient (AWS::Cognito::UserPoolClient)",
@@ -371,6 +393,8 @@ async fn a_deployment_that_fails_says_what_failed_and_what_became_of_it_and_the_
     assert!(asked.exit == 2 && asked.notes.contains("never came to be"), "{asked:?}");
     let second = account.deploy(&["-p", "ExistingUserPool="]);
     assert_eq!(second.exit, 0, "{second:?}");
+    let kept = account.json(&["diff", "--code", "code.zip", "-p", "RequestsBurst=260"]);
+    assert_eq!(kept["parameters"][0]["before"], "250", "what the first one was told: {kept}");
 
     let third = account.deploy(&["-p", "ExistingUserPool=us-east-1_nothing"]);
     assert!(third.exit == 1 && third.notes.contains("works as it did before"), "{third:?}");

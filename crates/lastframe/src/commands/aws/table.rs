@@ -1,6 +1,7 @@
 //! Tables of rights and changes, for reading.
 
-use lastframe_stack::deploy::{Comparison, ResourceChange};
+use lastframe_stack::comparison::Comparison;
+use lastframe_stack::deploy::ResourceChange;
 
 /// How wide a column may be before its text goes on in the next line.
 const WIDEST: usize = 44;
