@@ -71,13 +71,15 @@ export async function render({ main, me, mayWrite, rest: id, signal, title }) {
     clearTimeout(telling);
     if (!signal.aborted && found?.some(({ status }) => status === "pending")) telling = window.setTimeout(sent, TELLING);
   };
+  let pressed = "";
   const drawDeliveries = onChange((/** @type {import("./api.js").Delivery[]} */ found) => {
-    const focused = deliveries.contains(document.activeElement) ? document.activeElement?.getAttribute("aria-label") : null;
+    const focused = deliveries.contains(document.activeElement);
+    if (focused) pressed = document.activeElement?.getAttribute("aria-label") ?? pressed;
     fill(deliveries, ...deliveriesOf(found, mayWrite, sent));
-    if (focused === null) return;
-    // While it is on its way there is no button, and whoever pressed it waits where it will be.
-    const button = focused && deliveries.querySelector(`button[aria-label="${CSS.escape(focused)}"]`);
-    /** @type {HTMLElement | null} */ (button || deliveries.querySelector("h2"))?.focus();
+    if (!focused) return;
+    // While it is on its way there is no button: whoever pressed it waits at the heading until there is one again.
+    const button = deliveries.querySelector(`button[aria-label="${CSS.escape(pressed)}"]`);
+    /** @type {HTMLElement | null} */ (button ?? deliveries.querySelector("h2"))?.focus();
   });
 
   /** @type {AbortController | undefined} */

@@ -40,6 +40,8 @@ async function receive(answer) {
     response.writeHead(receiver.answer).end();
   });
   await new Promise((listening) => server.listen(0, "127.0.0.1", listening));
+  // A test that fails does not keep the others' end waiting.
+  server.unref();
   receiver.url = `http://127.0.0.1:${server.address().port}/done`;
   return receiver;
 }
@@ -481,28 +483,16 @@ test("by the keyboard alone, a render is submitted, tried with other props, and 
 
   await tabTo(page, "Skip to the content", "Shift+Tab");
   await pressTo(page, "Failed", "Failed");
-  const redriven = async (button, press) => {
-    const answer = page.waitForResponse((response) => response.url().endsWith("/v1/redrive"));
-    await tabTo(page, button, "Shift+Tab");
-    await press();
-    return (await (await answer).json()).renders;
-  };
   await tabTo(page, `Choose throws, ${next.slice(-12)}`);
   await page.keyboard.press("Space");
-  assert.deepEqual(await redriven("Retry 1 render", () => page.keyboard.press("Enter")), [next]);
+  const redriven = page.waitForResponse((answer) => answer.url().endsWith("/v1/redrive"));
+  await tabTo(page, "Retry 1 render", "Shift+Tab");
+  await page.keyboard.press("Enter");
+  assert.deepEqual((await (await redriven).json()).renders, [next]);
+  // One is led to the page's name, for the button has nothing to retry any more.
   await arrived(page, "Failed");
   await ended(next);
-  // It has failed again, and is there again.
   await page.getByRole("checkbox", { name: next.slice(-12) }).waitFor();
-  await tabTo(page, `Choose throws, ${next.slice(-12)}`);
-  const all = await redriven("Retry all", async () => {
-    await page.keyboard.press("Enter");
-    await page.getByRole("dialog").waitFor();
-    await tabTo(page, "Retry all");
-    await page.keyboard.press("Enter");
-  });
-  assert.ok(all.includes(first) && all.includes(next), `${all}`);
-  for (const id of all) await ended(id);
   await leave();
 });
 
