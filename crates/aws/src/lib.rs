@@ -34,15 +34,18 @@ pub fn version_of(function: &str) -> Option<String> {
     function.parse::<remotion_lambda::FunctionName>().ok()?.version()
 }
 
-/// What AWS said, with a kind that tells whether it may pass: not with `PermissionDenied`, `NotFound` and `InvalidInput`.
+/// What AWS said, with a kind that tells whether it may pass: for sure with `ResourceBusy`, not with `PermissionDenied`, `NotFound`
+/// and `InvalidInput`.
 fn fault(error: &remotion_lambda::Error) -> std::io::Error {
     use remotion_lambda::Error;
-    use std::io::ErrorKind::{InvalidInput, NotFound, Other, PermissionDenied};
+    use std::io::ErrorKind::{InvalidData, InvalidInput, NotFound, Other, PermissionDenied, ResourceBusy};
     let kind = match error {
+        error if error.is_transient() => ResourceBusy,
         Error::Credentials { .. } | Error::AccessDenied { .. } => PermissionDenied,
         Error::FunctionMissing { .. } | Error::RenderMissing { .. } => NotFound,
         Error::Invalid { .. } | Error::SeveralBuckets { .. } => InvalidInput,
         Error::Aws { code, .. } if code == "NoSuchBucket" => NotFound,
+        Error::Reply { .. } => InvalidData,
         _ => Other,
     };
     std::io::Error::new(kind, error.to_string())

@@ -169,19 +169,12 @@ fn is_missing<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
 
 /// The fault in words that hold no signature, with a kind that says whether it may pass.
 #[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
-pub(crate) fn fault<E, R>(error: SdkError<E, R>) -> io::Error
+pub(crate) fn fault<E>(error: SdkError<E>) -> io::Error
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-    R: std::fmt::Debug + Send + Sync + 'static,
 {
-    use io::ErrorKind::{NotFound, Other, PermissionDenied};
-    let kind = match error.code() {
-        Some(
-            "AccessDenied" | "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" | "InvalidToken",
-        ) => PermissionDenied,
-        Some("NoSuchBucket") => NotFound,
-        _ => Other,
-    };
+    // It also knows the answers to HEAD, which have a status and no words.
+    let kind = crate::fault(&remotion_lambda::Error::aws("S3", &error)).kind();
     let message = match error.code() {
         Some(code) => format!("S3 answers {code}: {}", error.message().unwrap_or_default()),
         None => DisplayErrorContext(&error).to_string(),
@@ -192,6 +185,18 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_without_words_says_by_its_status_that_nobody_may_look() {
+        use aws_sdk_s3::config::http::HttpResponse;
+        use aws_sdk_s3::operation::head_object::HeadObjectError;
+        use aws_sdk_s3::primitives::SdkBody;
+        for (status, kind) in [(403, io::ErrorKind::PermissionDenied), (503, io::ErrorKind::ResourceBusy)] {
+            let answer = HttpResponse::new(u16::try_into(status).unwrap(), SdkBody::empty());
+            let error = HeadObjectError::generic(aws_sdk_s3::error::ErrorMetadata::builder().build());
+            assert_eq!(fault(SdkError::service_error(error, answer)).kind(), kind);
+        }
+    }
 
     #[test]
     fn a_key_tells_where_an_output_lies_and_no_other_is_taken_for_one() {

@@ -1,9 +1,11 @@
 //! The SDK's configuration: whose account, which region, and how AWS is spoken with.
 
 use std::io;
+use std::time::Duration;
 
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
+use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials as _;
@@ -26,6 +28,17 @@ pub async fn sdk(profile: Option<&str>, region: Option<&str>) -> SdkConfig {
         loader = loader.region(region);
     }
     loader.load().await
+}
+
+/// How long an answer may take: for each go at a request, and for all of them. The SDK itself has a limit for connecting
+/// alone, and a connection that a NAT has forgotten, or that a machine slept through, never says that it is gone.
+pub(crate) fn within(one: Duration, all: Duration) -> TimeoutConfig {
+    let connect = Duration::from_secs(3);
+    TimeoutConfig::builder()
+        .connect_timeout(connect)
+        .operation_attempt_timeout(one)
+        .operation_timeout(all)
+        .build()
 }
 
 /// What requests are signed with now, for another client than the SDK's.

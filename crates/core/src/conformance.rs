@@ -309,6 +309,8 @@ contract! {
         what_is_to_be_tried_again_waits_so_long_restarts_or_not
         room_is_kept
         an_endpoint_with_much_owed_delays_no_other
+        a_tenant_with_much_owed_delays_no_other_at_the_same_endpoint
+        mails_and_webhooks_are_in_nobodys_way
         who_asks_learns_when_the_next_is_due
         who_waits_hears_of_what_is_owed_also_when_it_came_before
         what_was_settled_can_be_owed_again_with_all_its_tries

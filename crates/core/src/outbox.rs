@@ -63,6 +63,27 @@ pub struct Delivery {
     pub tries: u32,
 }
 
+impl Delivery {
+    /// Which others it waits for.
+    #[must_use]
+    pub fn route(&self) -> Route {
+        let (tenant, endpoint) = (self.tenant.clone(), self.endpoint.clone());
+        Route { channel: self.channel, tenant, endpoint }
+    }
+}
+
+/// What deliveries of one tenant to one endpoint have in common. What goes wrong with some of them says something about the
+/// others, and is in nobody else's way: a host may be shared by many, each with a path of their own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Route {
+    /// How they are told.
+    pub channel: Channel,
+    /// Whose renders they are about.
+    pub tenant: TenantId,
+    /// Who stands behind the targets.
+    pub endpoint: String,
+}
+
 /// A render as it was when it ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ended {
@@ -141,12 +162,48 @@ pub enum Settled {
 /// How many deliveries may be taken now.
 #[derive(Clone, Debug)]
 pub struct Room {
-    /// In all.
-    pub total: usize,
-    /// To an endpoint that is not named below.
+    /// Webhooks in all.
+    pub webhooks: usize,
+    /// Mails in all.
+    pub mails: usize,
+    /// On a route that is not named below.
     pub each: usize,
-    /// To these, so many: fewer because some are under way, or none because it seems to be down.
-    pub named: Vec<(String, usize)>,
+    /// On these, so many: fewer because some are under way, or none because nobody seems to be there.
+    pub named: Vec<(Route, usize)>,
+}
+
+impl Room {
+    /// For so many of each channel, by whatever route.
+    #[must_use]
+    pub const fn for_each(number: usize) -> Self {
+        Self { webhooks: number, mails: number, each: number, named: Vec::new() }
+    }
+
+    /// By that channel, in all.
+    #[must_use]
+    pub const fn by(&self, channel: Channel) -> usize {
+        match channel {
+            Channel::Webhook => self.webhooks,
+            Channel::Email => self.mails,
+        }
+    }
+
+    /// Takes up one by that channel. False when there is no room for it.
+    pub fn take_up(&mut self, channel: Channel) -> bool {
+        let left = match channel {
+            Channel::Webhook => &mut self.webhooks,
+            Channel::Email => &mut self.mails,
+        };
+        let some = *left > 0;
+        *left = left.saturating_sub(1);
+        some
+    }
+
+    /// On that route, as far as it alone counts.
+    #[must_use]
+    pub fn on(&self, route: &Route) -> usize {
+        self.named.iter().find(|(named, _)| named == route).map_or(self.each, |(_, room)| *room)
+    }
 }
 
 /// Which deliveries to list, newest first.
@@ -248,8 +305,8 @@ pub enum RedeliverError {
 /// What is owed. Every method that changes something is one transaction, on disk when it returns.
 #[async_trait]
 pub trait Outbox: fmt::Debug + Send + Sync {
-    /// Takes deliveries whose time has come, as many as there is room for, the longest due first at each endpoint, and no
-    /// endpoint before another for ever. Who takes one has `hold` to settle it: after that, and after a restart, somebody
+    /// Takes deliveries whose time has come, as many as there is room for, the longest due first on each route, and no
+    /// route before another for ever. Who takes one has `hold` to settle it: after that, and after a restart, somebody
     /// else may take it. One that cannot be read any more is given up, with a go that says why.
     async fn take_due(&self, room: Room, hold: Duration) -> Result<Vec<Due>, QueueError>;
 

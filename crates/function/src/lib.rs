@@ -83,7 +83,7 @@ async fn serve() -> anyhow::Result<()> {
                 "LASTFRAME_REMOTION_FUNCTION names no function: own machines make the renders of this queue (`lastframe work`), \
                  and its mapping to this function must be off",
             )?;
-            let bell = render::Bell::new(queue, &sdk, environment.queue_url);
+            let bell = render::Bell::new(queue);
             run(render::Function::new(Arc::new(bell), worker, timeout)).await
         }
         Role::Tend => run(tend::Function::new(Arc::new(tend::Duties { queue, cloud }), timeout)).await,

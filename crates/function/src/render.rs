@@ -2,7 +2,7 @@
 //! attempt of that through.
 //!
 //! An invocation that comes near its end hands the render back with its checkpoint, and the queue rings for the next one. A ring
-//! that could not be answered comes back after seconds, not after the visibility of the queue, which is made for the longest
+//! that could not be answered comes back after seconds, not after the visibility of the queue, which is that of the longest
 //! invocation.
 
 use std::fmt::Debug;
@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_config::SdkConfig;
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use lambda_runtime::LambdaEvent;
 use lastframe_aws::queue::AwsQueue;
@@ -21,11 +20,6 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Handler, left};
-
-/// When a ring that could not be answered comes back, in seconds, the first time; it doubles.
-const AGAIN: i32 = 15;
-/// At most: the receives that a queue allows a message are to last for hours.
-const LATEST: i32 = 15 * 60;
 
 /// What rings.
 #[async_trait]
@@ -40,23 +34,21 @@ pub trait Rings: Debug + Send + Sync {
     /// nobody.
     async fn answered(&self, receipt: &str);
 
-    /// The ring could not be answered: it comes back after so many seconds.
-    async fn again(&self, receipt: &str, seconds: i32);
+    /// The ring could not be answered, and was received so often: it comes back in seconds, and later each time.
+    async fn unanswered(&self, receipt: &str, received: u32);
 }
 
 /// The rings of the queue on AWS.
 #[derive(Debug)]
 pub struct Bell {
     queue: Arc<AwsQueue>,
-    sqs: aws_sdk_sqs::Client,
-    queue_url: String,
 }
 
 impl Bell {
     /// Asks nothing yet.
     #[must_use]
-    pub fn new(queue: Arc<AwsQueue>, sdk: &SdkConfig, queue_url: String) -> Self {
-        Self { queue, sqs: aws_sdk_sqs::Client::new(sdk), queue_url }
+    pub fn new(queue: Arc<AwsQueue>) -> Self {
+        Self { queue }
     }
 }
 
@@ -70,19 +62,8 @@ impl Rings for Bell {
         self.queue.answered(receipt).await;
     }
 
-    async fn again(&self, receipt: &str, seconds: i32) {
-        let asked = self
-            .sqs
-            .change_message_visibility()
-            .queue_url(&self.queue_url)
-            .receipt_handle(receipt)
-            .visibility_timeout(seconds);
-        if let Err(error) = asked.send().await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "cannot bring a ring back soon; it comes when its time is over"
-            );
-        }
+    async fn unanswered(&self, receipt: &str, received: u32) {
+        self.queue.unanswered(receipt, received).await;
     }
 }
 
@@ -151,16 +132,11 @@ impl Function {
                     ring,
                     "a ring could not be answered; it comes back"
                 );
-                self.rings.again(&receipt, wait(received)).await;
+                self.rings.unanswered(&receipt, received).await;
                 false
             }
         }
     }
-}
-
-/// When a ring comes back that was received so often, in seconds.
-fn wait(received: u32) -> i32 {
-    AGAIN.saturating_mul(1 << received.saturating_sub(1).min(10)).min(LATEST)
 }
 
 impl Handler for Function {
@@ -169,18 +145,5 @@ impl Handler for Function {
         let over = tokio::time::sleep(left);
         let response = self.answer(serde_json::from_value(event.payload)?, over).await;
         Ok(serde_json::to_value(response)?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ten_receives_last_for_hours() {
-        let waits: Vec<_> = (1..=10).map(wait).collect();
-        assert_eq!(waits[..7], [15, 30, 60, 120, 240, 480, 900]);
-        assert!(waits.iter().sum::<i32>() > 75 * 60, "{waits:?}");
-        assert_eq!((wait(0), wait(u32::MAX)), (15, 900));
     }
 }

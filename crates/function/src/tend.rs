@@ -59,7 +59,8 @@ impl Tending for Duties {
     }
 
     async fn sweep(&self) -> anyhow::Result<()> {
-        Ok(self.queue.sweep().await?)
+        let (swept, sorted) = (self.queue.sweep().await, self.queue.sort_letters().await);
+        Ok(swept.and(sorted)?)
     }
 
     async fn tell(&self, enough: Duration, most: Duration) -> anyhow::Result<()> {

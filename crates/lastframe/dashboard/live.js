@@ -8,6 +8,25 @@ export const changes = (isAdmin) => isAdmin ? "v1/events?tenants=all" : "v1/even
 
 /** Milliseconds between two questions. */
 const POLL = 2000;
+/** Milliseconds within which what changes leads to one question. */
+const SOON = 500;
+
+/**
+ * Asks a little later, once for all that changes until then.
+ * @param {() => Promise<unknown>} ask @param {AbortSignal} signal
+ */
+export function soon(ask, signal) {
+  /** @type {number | undefined} */
+  let due;
+  signal.addEventListener("abort", () => clearTimeout(due));
+  return () => {
+    if (signal.aborted) return;
+    due ??= window.setTimeout(() => {
+      due = undefined;
+      ask().catch(() => undefined);
+    }, SOON);
+  };
+}
 
 /**
  * Follows changes of renders until the signal is aborted.

@@ -3,12 +3,12 @@
 import { api } from "./api.js";
 import { fill, h } from "./dom.js";
 import { counted } from "./format.js";
-import { changes, follow } from "./live.js";
+import { changes, follow, soon } from "./live.js";
 import { action, confirm, empty } from "./parts.js";
 import { rows } from "./view-renders.js";
 
 /** @param {import("./app.js").Page} page */
-export async function failed({ main, mayWrite, isAdmin, signal, title }) {
+export async function failed({ main, me, mayWrite, isAdmin, signal, title }) {
   title("Failed");
   /** @type {Set<string>} */
   const chosen = new Set();
@@ -78,12 +78,14 @@ export async function failed({ main, mayWrite, isAdmin, signal, title }) {
   }
 
   await load();
+  const again = soon(load, signal);
   follow({
     url: changes(isAdmin),
     signal,
     again: load,
     onRender: (render) => {
-      if ((render.status === "failed") !== list.has(render.renderId)) load().catch(() => undefined);
+      // An administrator hears of all tenants, and is shown the one.
+      if (render.tenant === me.tenant && (render.status === "failed") !== list.has(render.renderId)) again();
     },
   });
 }

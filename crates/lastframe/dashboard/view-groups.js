@@ -3,7 +3,7 @@
 import { api } from "./api.js";
 import { fill, h, onChange } from "./dom.js";
 import { counted, short } from "./format.js";
-import { changes, follow } from "./live.js";
+import { changes, follow, soon } from "./live.js";
 import { action, empty } from "./parts.js";
 
 /** @typedef {import("./api.js").Group} Group */
@@ -47,13 +47,7 @@ export async function groups({ main, mayWrite, isAdmin, signal, title }) {
 
   await load();
   // A group may change where no render of its own does, so it is asked for again; the events only say when.
-  /** @type {number | undefined} */
-  let due;
-  follow({ url: changes(isAdmin), signal, again: load, onRender: () => (due ??= window.setTimeout(() => {
-    due = undefined;
-    load().catch(() => undefined);
-  }, 500)) });
-  signal.addEventListener("abort", () => clearTimeout(due));
+  follow({ url: changes(isAdmin), signal, again: load, onRender: soon(load, signal) });
 }
 
 /** @param {Group} group @param {boolean} mayWrite @param {() => Promise<void>} load */

@@ -1,6 +1,6 @@
 // One render: what it made or how far it is, why it failed, and what can be done about it.
 
-import { api, outputOf, Problem } from "./api.js";
+import { allows, api, outputOf, Problem } from "./api.js";
 import { fill, h, icon, onChange, say } from "./dom.js";
 import { ago, capital, counted, full, lasting, number, size, state } from "./format.js";
 import { follow } from "./live.js";
@@ -71,7 +71,16 @@ export async function render({ main, me, mayWrite, rest: id, signal, title }) {
     clearTimeout(telling);
     if (!signal.aborted && found?.some(({ status }) => status === "pending")) telling = window.setTimeout(sent, TELLING);
   };
-  const drawDeliveries = onChange((/** @type {import("./api.js").Delivery[]} */ found) => fill(deliveries, ...deliveriesOf(found, mayWrite, sent)));
+  let pressed = "";
+  const drawDeliveries = onChange((/** @type {import("./api.js").Delivery[]} */ found) => {
+    const focused = deliveries.contains(document.activeElement);
+    if (focused) pressed = document.activeElement?.getAttribute("aria-label") ?? pressed;
+    fill(deliveries, ...deliveriesOf(found, mayWrite, sent));
+    if (!focused) return;
+    // While it is on its way there is no button: whoever pressed it waits at the heading until there is one again.
+    const button = deliveries.querySelector(`button[aria-label="${CSS.escape(pressed)}"]`);
+    /** @type {HTMLElement | null} */ (button ?? deliveries.querySelector("h2"))?.focus();
+  });
 
   /** @type {AbortController | undefined} */
   let listening;
@@ -127,7 +136,7 @@ function buttons(render, asked, me, mayWrite, refresh) {
     }, { class: "primary" }));
   }
   if (mayWrite && isOver(render) && render.tenant === me.tenant) {
-    made.push(h("button", { type: "button", "aria-haspopup": "dialog", onclick: () => editProps(render, asked) }, "Retry with other props"));
+    made.push(h("button", { type: "button", "aria-haspopup": "dialog", onclick: () => editProps(render, asked, me) }, "Retry with other props"));
   }
   if (mayWrite && !isOver(render) && !render.cancelRequestedAt) {
     made.push(action("Cancel", async () => {
@@ -139,25 +148,41 @@ function buttons(render, asked, me, mayWrite, refresh) {
     }, { class: "danger" }));
   }
   made.push(action("Copy as curl", async () => {
-    await copy(curl(render, asked));
-    return "Copied a command that submits the same.";
+    await copy(curl(render, asked, me));
+    return render.tenant === me.tenant ? "Copied a command that makes another one like it."
+      : "Copied a command, without a webhook and a licence key: nobody is shown these.";
   }, { class: "quiet" }));
   return made;
 }
 
-/** @param {Render} render @param {Record<string, any>} asked */
-function curl(render, asked) {
+/**
+ * What asks for another go at a render of one's own: the server takes over from it what nobody is shown, and, for who may
+ * say nothing of them, the surroundings of the browser.
+ * @param {Render} render @param {Record<string, any>} asked @param {import("./api.js").Me} me
+ */
+function another(render, asked, me) {
+  const { envVariables, chromiumOptions, ...rest } = asked;
+  const surroundings = allows(me, "renders:environment") ? { envVariables, chromiumOptions } : {};
+  return { ...rest, ...surroundings, queue: { ...asked.queue, retryOf: render.renderId } };
+}
+
+/** @param {Render} render @param {Record<string, any>} asked @param {import("./api.js").Me} me */
+function curl(render, asked, me) {
   const path = new URL(render.kind === "still" ? "v1/stills" : "v1/renders", document.baseURI).href;
-  const body = JSON.stringify(asked, null, 2).replaceAll("'", "'\\''");
+  // Of another tenant's render there is no other go.
+  const wanted = render.tenant === me.tenant ? another(render, asked, me) : asked;
+  const body = JSON.stringify(wanted, null, 2).replaceAll("'", "'\\''");
   return `curl -H "Authorization: Bearer $TOKEN" ${path} -d '${body}'`;
 }
 
 /**
  * A new render that names the old one.
- * @param {Render} render @param {Record<string, any>} asked
+ * @param {Render} render @param {Record<string, any>} asked @param {import("./api.js").Me} me
  */
-function editProps(render, asked) {
-  const editor = jsonField("Input props", asked.inputProps, "A new render is made with these; this one stays as it is.");
+function editProps(render, asked, me) {
+  const kept = (asked.envVariables || asked.chromiumOptions) && !allows(me, "renders:environment")
+    ? " It has the same environment and browser options, unless the site has a new version." : "";
+  const editor = jsonField("Input props", asked.inputProps, `A new render is made with these; this one stays as it is.${kept}`);
   const wrong = h("p", { class: "wrong-text", role: "alert" });
   const submit = h("button", { class: "primary" }, "Render with these props");
   const dialog = h("dialog", { class: "dialog large", "aria-labelledby": "edit-title" },
@@ -169,9 +194,8 @@ function editProps(render, asked) {
         if (props === null) return;
         submit.setAttribute("aria-busy", "true");
         try {
-          const { runAt: _, ...queue } = asked.queue ?? {};
-          const body = { ...asked, inputProps: JSON.parse(props), queue: { ...queue, retryOf: render.renderId } };
-          const next = await api.submit(render.kind, body);
+          const { queue: { runAt: _, ...queue }, ...rest } = another(render, asked, me);
+          const next = await api.submit(render.kind, { ...rest, queue, inputProps: JSON.parse(props) });
           dialog.close();
           toast("A new render is queued.");
           location.hash = `#/renders/${next.renderId}`;
@@ -339,6 +363,6 @@ function deliveriesOf(found, mayWrite, again) {
         return "It will be sent again.";
       }, { "aria-label": `Send again to ${delivery.endpoint}` }));
   });
-  return [h("h2", { id: "deliveries-title" }, "Deliveries"), h("ul", { class: "plain" }, ...items)];
+  return [h("h2", { id: "deliveries-title", tabindex: "-1" }, "Deliveries"), h("ul", { class: "plain" }, ...items)];
 }
 

@@ -4,7 +4,7 @@ import { api } from "./api.js";
 import { chart } from "./chart.js";
 import { fill, h, icon, onChange, say } from "./dom.js";
 import { counted, number, short, state } from "./format.js";
-import { changes, follow } from "./live.js";
+import { changes, follow, soon } from "./live.js";
 import { announce, badge, broken, empty, poster, progressBar, when } from "./parts.js";
 
 /** @typedef {import("./api.js").Render} Render */
@@ -12,8 +12,6 @@ import { announce, badge, broken, empty, poster, progressBar, when } from "./par
 const STATES = ["queued", "rendering", "succeeded", "failed", "cancelled"];
 /** Milliseconds after the last key before it is asked. */
 const TYPING = 250;
-/** Milliseconds within which what changes leads to one question. */
-const SOON = 500;
 /** Milliseconds between two looks at the day. */
 const DAY = 20000;
 
@@ -33,10 +31,18 @@ export async function renders({ main, mayWrite, isAdmin, me, query, signal, titl
   status.value = query.get("status") ?? "";
   const tenant = isAdmin ? h("select", { id: "tenant" }, h("option", { value: "" }, me.tenant)) : null;
   if (tenant) {
-    api.tenants(signal).then(({ tenants }) => {
-      for (const one of tenants) if (one.tenant !== me.tenant) tenant.append(h("option", { value: one.tenant }, one.tenant));
-      tenant.value = query.get("tenant") ?? "";
-    }, () => undefined);
+    const offered = new Set([me.tenant]);
+    const offer = (/** @type {string} */ name) => {
+      if (!offered.has(name)) tenant.append(h("option", { value: name }, name));
+      offered.add(name);
+    };
+    // Who is asked for is there before the others are known: nothing else is shown meanwhile.
+    const asked = query.get("tenant");
+    if (asked && asked !== me.tenant) {
+      offer(asked);
+      tenant.value = asked;
+    }
+    api.tenants(signal).then(({ tenants }) => tenants.forEach((one) => offer(one.tenant)), () => undefined);
   }
 
   const day = h("section", { class: "day", "aria-label": "The last day" });
@@ -54,11 +60,19 @@ export async function renders({ main, mayWrite, isAdmin, me, query, signal, titl
 
   /** @type {AbortController | undefined} */
   let asking;
+  /** Whether what came is shown: another question may have taken this one's place, and is answered instead. */
   const load = async () => {
     asking?.abort();
-    asking = new AbortController();
-    const page = await api.renders({ ...filter(), limit: "50" }, asking.signal);
-    if (!signal.aborted) list.put(page, (cursor) => api.renders({ ...filter(), limit: "50", cursor }, signal));
+    const own = (asking = new AbortController());
+    try {
+      const page = await api.renders({ ...filter(), limit: "50" }, own.signal);
+      if (own.signal.aborted) return false;
+      list.put(page, (cursor) => api.renders({ ...filter(), limit: "50", cursor }, signal));
+      return true;
+    } catch (error) {
+      if (own.signal.aborted) return false;
+      throw error;
+    }
   };
   const reload = async () => {
     const given = new URLSearchParams(Object.entries(filter()).filter(([, value]) => value));
@@ -66,8 +80,7 @@ export async function renders({ main, mayWrite, isAdmin, me, query, signal, titl
     history.replaceState(null, "", `#/renders${given.size ? `?${given}` : ""}`);
     list.reset();
     try {
-      await load();
-      announce(counted(list.count(), "render is shown", "renders are shown"));
+      if (await load()) announce(counted(list.count(), "render is shown", "renders are shown"));
     } catch (error) {
       broken(list.element, error, reload);
     }
@@ -97,7 +110,11 @@ export async function renders({ main, mayWrite, isAdmin, me, query, signal, titl
       activity.paused && h("p", { class: "notice" }, activity.tenant ? "Paused: nothing more starts until somebody resumes it." : "The queue is paused: nothing more starts.",
         " ", isAdmin && h("a", { href: "#/queue" }, "Go to the queue")));
   });
-  const look = () => api.activity(tenant?.value || undefined, signal).then(draw, () => undefined);
+  const look = async () => {
+    const of = tenant?.value;
+    const activity = await api.activity(of || undefined, signal).catch(() => null);
+    if (activity && of === tenant?.value) draw(activity);
+  };
   const looking = setInterval(() => !document.hidden && look(), DAY);
   signal.addEventListener("abort", () => {
     clearInterval(looking);
@@ -105,28 +122,23 @@ export async function renders({ main, mayWrite, isAdmin, me, query, signal, titl
     asking?.abort();
   });
 
-  /** @type {number | undefined} */
-  let due;
-  const soon = () => {
-    due ??= window.setTimeout(() => {
-      due = undefined;
-      load().catch(() => undefined);
-    }, SOON);
-  };
-  signal.addEventListener("abort", () => clearTimeout(due));
-
   await Promise.all([load(), look()]);
+  // What is left is not listened to.
+  if (signal.aborted) return;
+  const again = soon(load, signal);
   follow({
     url: changes(isAdmin),
     signal,
     again: load,
     onState: (fine) => (live.hidden = fine),
     onRender: (render) => {
+      // An administrator hears of all tenants, and is shown one.
+      if (render.tenant !== (tenant?.value || me.tenant)) return;
       const known = list.has(render.renderId);
       const moved = list.update(render);
       if (moved && ["succeeded", "failed"].includes(render.status)) announce(`${render.composition} ${render.status}.`);
       // It may belong into the list, or not any more.
-      if (moved || !known) soon();
+      if (moved || !known) again();
     },
   });
 }

@@ -28,7 +28,7 @@ use crate::lambda::{self, LambdaLook};
 use crate::links::Links;
 use crate::metrics::Metrics;
 use crate::notify::email::{Mailer, Sender};
-use crate::notify::{Courier, Couriers, Endpoints, Notifier, Stop, WebhookCourier};
+use crate::notify::{Courier, Couriers, Notifier, Routes, Stop, WebhookCourier};
 use crate::outputs::Places;
 use crate::rate::Rates;
 use crate::retention::{Kept, Retention};
@@ -197,7 +197,7 @@ pub struct Cloud {
     api: Api,
     config: Arc<Config>,
     notifier: Notifier,
-    endpoints: Mutex<Endpoints>,
+    routes: Mutex<Routes>,
     retention: Retention,
     kept: Mutex<Kept>,
     renderer: Option<Arc<dyn Renderer>>,
@@ -290,7 +290,7 @@ impl Cloud {
             api,
             config,
             notifier,
-            endpoints: Mutex::default(),
+            routes: Mutex::default(),
             retention,
             kept: Mutex::default(),
             renderer,
@@ -340,8 +340,8 @@ impl Cloud {
             tokio::time::sleep(most.saturating_sub(enough)).await;
             now.cancel();
         });
-        let mut endpoints = self.endpoints.lock().await;
-        let told = self.notifier.pass(&mut endpoints, &stop).await;
+        let mut routes = self.routes.lock().await;
+        let told = self.notifier.pass(&mut routes, &stop).await;
         timer.abort();
         Ok(told?)
     }

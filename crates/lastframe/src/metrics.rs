@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
 use jiff::Timestamp;
+use lastframe_core::notice::Channel;
 use lastframe_core::ports::{Backlog, Overview};
 use lastframe_core::{Kind, Observer, Render};
 use lastframe_worker::local::Sidecars;
@@ -182,6 +183,13 @@ impl Metrics {
         // What is not there cannot be seen to rise.
         for outcome in ["succeeded", "failed", "cancelled", "handed_back", "lost"] {
             drop(metrics.attempts.get_or_create(&[("outcome", outcome)]));
+        }
+        for channel in Channel::ALL {
+            for outcome in ["delivered", "retried", "failed"] {
+                drop(
+                    metrics.deliveries.get_or_create(&[("channel", channel.as_str()), ("outcome", outcome)]),
+                );
+            }
         }
         metrics
     }

@@ -7,7 +7,7 @@ use lastframe_core::ports::{Job, Renderer, Run, RunEvent, Stop};
 use lastframe_core::{Checkpoint, Failure, FieldError, Kind, RenderRequest, RendererName};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::config::Config;
+use crate::config::{Config, LambdaFunction};
 use crate::lambda;
 
 /// All renderers, behind the one port. Each has room for so many renders at once; more wait under their leases.
@@ -147,36 +147,18 @@ pub(crate) fn check(
         RendererName::Lambda => {
             let mut errors = request.check_on_lambda(kind);
             errors.extend(nowhere(config, request, remotion_version));
-            errors.extend(elsewhere(config, request));
+            errors.extend(dearer(config, request));
             errors
         }
     }
 }
 
-/// What is asked for beyond what the configuration lets everybody use.
-fn elsewhere(config: &Config, request: &RenderRequest) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let functions = &config.lambda.functions;
-    if let Some(bucket) = &request.force_bucket_name
-        && !functions.iter().any(|function| function.bucket.as_ref() == Some(bucket))
-    {
-        let detail = "no function is configured with this bucket ([[lambda.function]]): leave it out";
-        errors.push(FieldError::new("/forceBucketName", detail));
-    }
-    if let Some(name) = &request.renderer_function_name
-        && !functions.iter().any(|function| function.name == *name)
-    {
-        let detail = "it is not configured ([[lambda.function]]): leave it out";
-        errors.push(FieldError::new("/rendererFunctionName", detail));
-    }
-    let asked = request.queue.as_ref().and_then(|queue| queue.max_cost);
-    if let (Some(asked), Some(most)) = (asked, config.lambda.max_cost)
-        && asked > most
-    {
-        let detail = format!("is {asked}, and may be {most} at most (lambda.max_cost)");
-        errors.push(FieldError::new("/queue/maxCost", detail));
-    }
-    errors
+/// More money than the configuration lets everybody spend.
+fn dearer(config: &Config, request: &RenderRequest) -> Option<FieldError> {
+    let asked = request.queue.as_ref().and_then(|queue| queue.max_cost)?;
+    let most = config.lambda.max_cost.filter(|most| asked > *most)?;
+    let detail = format!("is {asked}, and may be {most} at most (lambda.max_cost)");
+    Some(FieldError::new("/queue/maxCost", detail))
 }
 
 /// Why no function that is configured takes the request.
@@ -204,7 +186,30 @@ fn nowhere(config: &Config, request: &RenderRequest, remotion_version: &str) -> 
         let detail = format!("it is not configured; there are {}", names.join(", "));
         return Some(FieldError::new("/functionName", detail));
     }
-    let versions: Vec<_> = named.iter().map(|function| lambda::version_of(&function.name)).collect();
+    let with_bucket: Vec<_> = named
+        .into_iter()
+        .filter(|function| {
+            request.force_bucket_name.as_ref().is_none_or(|bucket| Some(bucket) == function.bucket.as_ref())
+        })
+        .collect();
+    if with_bucket.is_empty() {
+        let detail = "none of the functions that fit is configured with this bucket ([[lambda.function]]): leave it out";
+        return Some(FieldError::new("/forceBucketName", detail));
+    }
+    // One function calls another in its own region and account alone.
+    let reaches = |function: &LambdaFunction, name: &String| {
+        let place = (&function.region, function.account);
+        all.iter().any(|other| other.name == *name && (&other.region, other.account) == place)
+    };
+    let with_helper: Vec<_> = with_bucket
+        .into_iter()
+        .filter(|function| request.renderer_function_name.as_ref().is_none_or(|name| reaches(function, name)))
+        .collect();
+    if with_helper.is_empty() {
+        let detail = "it is not configured in the region and account of a function that fits ([[lambda.function]]): leave it out";
+        return Some(FieldError::new("/rendererFunctionName", detail));
+    }
+    let versions: Vec<_> = with_helper.iter().map(|function| lambda::version_of(&function.name)).collect();
     let fits =
         versions.iter().any(|version| version.as_deref().is_none_or(|version| version == remotion_version));
     (!fits).then(|| {
@@ -244,5 +249,43 @@ mod tests {
         assert_eq!(of("films@0192", None), RendererName::Lambda);
         assert_eq!(of("films", Some(RendererName::Local)), RendererName::Local);
         assert_eq!(of("others", None), RendererName::Local);
+    }
+
+    #[test]
+    fn a_bucket_and_a_function_for_the_parts_must_go_with_one_function() {
+        let function = |name: &str, region: &str, more: &str| {
+            format!(
+                "[[lambda.function]]\nname = \"remotion-render-4-0-527-{name}\"\nregion = \"{region}\"\n{more}\n"
+            )
+        };
+        let (small, large) = ("mem2048mb-disk2048mb-120sec", "mem3008mb-disk2048mb-120sec");
+        let bucket = "remotionlambda-useast1-abcdefghij";
+        let data = tempfile::tempdir().unwrap();
+        let file = [
+            function(small, "eu-central-1", ""),
+            function(large, "us-east-1", &format!("bucket = \"{bucket}\"")),
+        ];
+        std::fs::write(data.path().join("lastframe.toml"), file.concat()).unwrap();
+        let config = Config::load(Flags { data: Some(data.path().into()), ..Flags::default() }).unwrap();
+        let pointer = |region: Option<&str>, bucket: Option<&str>, renderer: Option<&str>| {
+            let request = RenderRequest {
+                serve_url: "films".into(),
+                composition: "main".into(),
+                region: region.map(Into::into),
+                force_bucket_name: bucket.map(Into::into),
+                renderer_function_name: renderer.map(|name| format!("remotion-render-4-0-527-{name}")),
+                queue: Some(QueueOptions { renderer: Some(RendererName::Lambda), ..QueueOptions::default() }),
+                ..RenderRequest::default()
+            };
+            let errors = check(&config, &request, Kind::Media, "4.0.527");
+            errors.into_iter().map(|error| error.pointer).collect::<Vec<_>>()
+        };
+        let (none, eu) = (Vec::<String>::new(), Some("eu-central-1"));
+        assert_eq!(pointer(None, Some(bucket), None), none);
+        assert_eq!(pointer(None, Some(bucket), Some(large)), none);
+        assert_eq!(pointer(eu, None, Some(small)), none);
+        assert_eq!(pointer(eu, Some(bucket), None), ["/forceBucketName"]);
+        assert_eq!(pointer(None, Some(bucket), Some(small)), ["/rendererFunctionName"]);
+        assert_eq!(pointer(eu, None, Some(large)), ["/rendererFunctionName"]);
     }
 }

@@ -53,6 +53,8 @@ pub enum Error {
     Credentials {
         /// What is wrong with them.
         message: String,
+        /// Whether others may come by themselves: these have expired, or whoever gives them did not answer.
+        passing: bool,
     },
     /// The credentials are good, and do not allow this.
     #[error("{action} is not allowed: {message}")]
@@ -172,11 +174,13 @@ impl Error {
         }
     }
 
-    /// Whether the same may work later, unchanged: throttling, time-outs, lost connections and faults of AWS.
+    /// Whether the same may work later, unchanged: throttling, time-outs, lost connections, faults of AWS, and credentials that
+    /// are renewed by themselves.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Throttled { .. } | Self::TimedOut { .. } | Self::Unreachable { .. } => true,
+            Self::Credentials { passing, .. } => *passing,
             Self::Aws { status, .. } => *status >= 500,
             _ => false,
         }
@@ -236,8 +240,9 @@ impl Error {
         })
     }
 
-    /// What AWS answered to `action`, or why it did not.
-    pub(crate) fn aws<E>(action: &'static str, error: &SdkError<E, HttpResponse>) -> Self
+    /// What AWS answered to `action`, or why it did not. Also for calls of your own with [`Client::s3`](crate::Client::s3) and
+    /// [`Client::lambda`](crate::Client::lambda).
+    pub fn aws<E>(action: &'static str, error: &SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
@@ -264,8 +269,11 @@ impl Error {
     }
 
     fn not_dispatched(action: &'static str, error: &(dyn StdError + 'static)) -> Self {
-        if let Some(cause) = causes(error).find(|cause| cause.is::<CredentialsError>()) {
-            return Self::Credentials { message: shown(cause) };
+        if let Some(cause) = causes(error).find_map(|cause| cause.downcast_ref::<CredentialsError>()) {
+            use CredentialsError::{CredentialsNotLoaded, InvalidConfiguration};
+            // That there are none, or that a file is wrong, stays so. A service that gives them may be back in a moment.
+            let passing = !matches!(cause, CredentialsNotLoaded(_) | InvalidConfiguration(_));
+            return Self::Credentials { message: shown(cause), passing };
         }
         // No answer to a name, or none from a host: the request never left.
         let unsent = causes(error).any(|cause| {
@@ -287,6 +295,9 @@ impl Error {
         let message = cut(message);
         let status = answer.status().as_u16();
         match code {
+            "ExpiredToken" | "ExpiredTokenException" => {
+                Self::Credentials { message: format!("{code}: {message}"), passing: true }
+            }
             "UnrecognizedClientException"
             | "InvalidClientTokenId"
             | "InvalidAccessKeyId"
@@ -294,9 +305,7 @@ impl Error {
             | "SignatureDoesNotMatch"
             | "IncompleteSignature"
             | "MissingAuthenticationTokenException"
-            | "ExpiredToken"
-            | "ExpiredTokenException"
-            | "InvalidToken" => Self::Credentials { message: format!("{code}: {message}") },
+            | "InvalidToken" => Self::Credentials { message: format!("{code}: {message}"), passing: false },
             "TooManyRequestsException"
             | "ThrottlingException"
             | "Throttling"
@@ -359,4 +368,38 @@ fn header(answer: &HttpResponse, name: &str) -> Option<String> {
 
 fn retry_after(answer: &HttpResponse) -> Option<Duration> {
     header(answer, "retry-after").and_then(|seconds| seconds.trim().parse().ok()).map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_lambda::error::{ConnectorError, ErrorMetadata};
+    use aws_sdk_lambda::operation::invoke::InvokeError;
+    use aws_sdk_lambda::primitives::SdkBody;
+
+    use super::*;
+
+    fn refused(code: &str) -> Error {
+        let error = InvokeError::generic(ErrorMetadata::builder().code(code).build());
+        let answer = HttpResponse::new(403.try_into().unwrap(), SdkBody::empty());
+        Error::aws("lambda:InvokeFunction", &SdkError::service_error(error, answer))
+    }
+
+    fn not_given(error: CredentialsError) -> Error {
+        let failure = ConnectorError::other(error.into(), None);
+        Error::aws::<InvokeError>("lambda:InvokeFunction", &SdkError::dispatch_failure(failure))
+    }
+
+    #[test]
+    fn credentials_that_may_come_are_told_from_those_that_will_not() {
+        let provider = || CredentialsError::provider_error("the service answers 503");
+        let late = CredentialsError::provider_timed_out(Duration::from_secs(5));
+        for error in [not_given(provider()), not_given(late), refused("ExpiredTokenException")] {
+            assert!(matches!(error, Error::Credentials { passing: true, .. }), "{error:?}");
+            assert!(error.is_transient() && !error.may_have_happened());
+        }
+        for error in [not_given(CredentialsError::not_loaded_no_source()), refused("InvalidClientTokenId")] {
+            assert!(matches!(error, Error::Credentials { passing: false, .. }), "{error:?}");
+            assert!(!error.is_transient());
+        }
+    }
 }

@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// It ends with its standard input, and so with the tests' process, whatever that dies of; its folder goes with it.
@@ -73,7 +74,7 @@ impl StandIn {
     }
 
     fn start(program: &str, here: IpAddr, variables: &[(&str, &str)]) -> Self {
-        let address = TcpListener::bind((here, 0)).unwrap().local_addr().unwrap();
+        let address = free(here);
         let url = format!("http://{address}");
         let folder = tempfile::Builder::new().prefix("stand-in-").tempdir().unwrap().keep();
         let log = std::fs::File::create(folder.join("log")).unwrap();
@@ -122,6 +123,21 @@ impl StandIn {
     /// What it has written about itself.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+}
+
+/// An address that nobody listens at, and that no program is given by the kernel before the one that is to listen there does:
+/// below the ports that it gives (`ip_local_port_range`), another one each time, and others in each process.
+fn free(here: IpAddr) -> SocketAddr {
+    const FIRST: u32 = 20_000;
+    const PORTS: u32 = 12_000;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let nth = std::process::id().wrapping_mul(61).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(FIRST + nth % PORTS).unwrap();
+        if let Ok(listener) = TcpListener::bind((here, port)) {
+            return listener.local_addr().unwrap();
+        }
     }
 }
 

@@ -20,6 +20,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0006_deletion.sql"),
     include_str!("migrations/0007_outbox.sql"),
     include_str!("migrations/0008_found.sql"),
+    include_str!("migrations/0009_routes.sql"),
 ];
 
 /// Why the store cannot be opened.

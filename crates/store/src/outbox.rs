@@ -1,14 +1,14 @@
 //! What is owed for renders that have ended: taking it, settling it, owing it again.
 //!
-//! A trigger makes the deliveries (`migrations/0007_outbox.sql`). Which of them are due is looked for on a reader, endpoint by
-//! endpoint, so that a hundred thousand at one that is down delay nobody; a command then takes them, if they are still
+//! A trigger makes the deliveries (`migrations/0007_outbox.sql`). Which of them are due is looked for on a reader, route by
+//! route, so that a hundred thousand on one where nobody answers delay nobody; a command then takes them, if they are still
 //! there to be taken.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use lastframe_core::notice::Notice;
+use lastframe_core::notice::{Channel, Notice};
 use lastframe_core::outbox::{
     Delivery, DeliveryCounts, DeliveryFilter, DeliveryId, DeliveryStatus, Due, NoticeDefaults, Outbox,
     RedeliverError, Room, Settled, TenantNotices, TenantSecret, Try,
@@ -16,7 +16,7 @@ use lastframe_core::outbox::{
 use lastframe_core::ports::QueueError;
 use lastframe_core::{Failure, TenantId};
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::integrity::{self, is_damage};
 use crate::row::to_json;
@@ -229,37 +229,67 @@ fn release(tx: &mut Tx<'_>, monotonic: i64) -> Result<(), QueueError> {
     Ok(())
 }
 
-const NEXT_ENDPOINT: &str = "
-    SELECT endpoint FROM delivery INDEXED BY delivery_due
-    WHERE status = 'pending' AND held_until IS NULL AND endpoint > ?1 ORDER BY endpoint LIMIT 1";
+const NEXT_ROUTE: &str = "
+    SELECT channel, tenant_id, endpoint FROM delivery INDEXED BY delivery_due
+    WHERE status = 'pending' AND held_until IS NULL AND (channel, tenant_id, endpoint) > (?1, ?2, ?3)
+    ORDER BY channel, tenant_id, endpoint LIMIT 1";
 
-const DUE_AT_ENDPOINT: &str = "
+const DUE_ON_ROUTE: &str = "
     SELECT id, next_at FROM delivery INDEXED BY delivery_due
-    WHERE status = 'pending' AND held_until IS NULL AND endpoint = ?1 AND next_at <= ?2 ORDER BY next_at, id LIMIT ?3";
+    WHERE status = 'pending' AND held_until IS NULL AND channel = ?1 AND tenant_id = ?2 AND endpoint = ?3 AND next_at <= ?4
+    ORDER BY next_at, id LIMIT ?5";
+
+/// A [`Route`](lastframe_core::outbox::Route) as the database has it. Bytes, because what is damaged may be no text any more.
+#[derive(PartialEq)]
+struct Way {
+    channel: Vec<u8>,
+    tenant: i64,
+    endpoint: Vec<u8>,
+}
+
+impl Way {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let bytes = |column| -> rusqlite::Result<_> { Ok(row.get_ref(column)?.as_bytes()?.to_vec()) };
+        Ok(Self { channel: bytes(0)?, tenant: row.get(1)?, endpoint: bytes(2)? })
+    }
+
+    /// A channel that is none is damage, which whoever takes the delivery finds.
+    fn channel(&self) -> Channel {
+        let named = |channel: &&Channel| channel.as_str().as_bytes() == self.channel;
+        Channel::ALL.iter().find(named).copied().unwrap_or(Channel::Webhook)
+    }
+}
 
 /// Deliveries that are due and that there is room for, in the order to take them in.
 fn due(db: &Connection, now: i64, room: &Room) -> rusqlite::Result<Vec<i64>> {
-    let (mut next, mut due) = (db.prepare_cached(NEXT_ENDPOINT)?, db.prepare_cached(DUE_AT_ENDPOINT)?);
+    let mut named = Vec::with_capacity(room.named.len());
+    let mut tenant = db.prepare_cached("SELECT id FROM tenant WHERE name = ?1")?;
+    for (route, here) in &room.named {
+        let id = tenant.query_row([route.tenant.as_str()], |row| row.get(0)).optional()?;
+        let (channel, endpoint) = (route.channel.as_str().into(), route.endpoint.clone().into());
+        named.extend(id.map(|tenant| (Way { channel, tenant, endpoint }, *here)));
+    }
+    let (mut next, mut due) = (db.prepare_cached(NEXT_ROUTE)?, db.prepare_cached(DUE_ON_ROUTE)?);
     let mut found = Vec::new();
-    // Bytes, because what is damaged may be no text any more.
-    let mut endpoint: Vec<u8> = Vec::new();
+    let mut way = Way { channel: Vec::new(), tenant: i64::MIN, endpoint: Vec::new() };
     while let Some(after) =
-        next.query_row([text(&endpoint)], |row| Ok(row.get_ref(0)?.as_bytes()?.to_vec())).optional()?
+        next.query_row(params![text(&way.channel), way.tenant, text(&way.endpoint)], Way::read).optional()?
     {
-        endpoint = after;
-        let named = room.named.iter().find(|(name, _)| name.as_bytes() == endpoint);
-        let here = named.map_or(room.each, |(_, here)| *here);
-        let limit = i64::try_from(here.min(room.total)).unwrap_or(i64::MAX);
-        let mut rows = due.query(params![text(&endpoint), now, limit])?;
+        way = after;
+        let here = named.iter().find(|(named, _)| *named == way).map_or(room.each, |(_, here)| *here);
+        let channel = way.channel();
+        let limit = i64::try_from(here.min(room.by(channel))).unwrap_or(i64::MAX);
+        let mut rows = due.query(params![text(&way.channel), way.tenant, text(&way.endpoint), now, limit])?;
         // How many would be under way there before it.
         let mut under_way = room.each.saturating_sub(here);
         while let Some(row) = rows.next()? {
-            found.push((under_way, row.get::<_, i64>(1)?, row.get::<_, i64>(0)?));
+            found.push((under_way, row.get::<_, i64>(1)?, row.get::<_, i64>(0)?, channel));
             under_way += 1;
         }
     }
-    found.sort_unstable();
-    Ok(found.into_iter().take(room.total).map(|(_, _, id)| id).collect())
+    found.sort_unstable_by_key(|&(under_way, next_at, id, _)| (under_way, next_at, id));
+    let mut room = room.clone();
+    Ok(found.into_iter().filter(|(.., channel)| room.take_up(*channel)).map(|(_, _, id, _)| id).collect())
 }
 
 fn text(bytes: &[u8]) -> ToSqlOutput<'_> {
@@ -436,16 +466,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn looking_for_what_is_due_is_one_index_seek_for_each_endpoint_and_sorts_nothing() {
+    fn looking_for_what_is_due_is_one_index_seek_for_each_route_and_sorts_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let db = crate::connection::writer(&folder.path().join("queue.db")).unwrap();
-        for sql in [NEXT_ENDPOINT, DUE_AT_ENDPOINT] {
+        for sql in [NEXT_ROUTE, DUE_ON_ROUTE] {
             let mut explained = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
             let values = vec![rusqlite::types::Null; explained.parameter_count()];
             let steps = explained.query_map(rusqlite::params_from_iter(values), |row| row.get(3)).unwrap();
             let plan: Vec<String> = steps.collect::<Result<_, _>>().unwrap();
             let plan = plan.join("; ");
-            assert!(plan.contains("SEARCH delivery USING INDEX delivery_due (endpoint"), "{plan}");
+            assert!(plan.contains("SEARCH delivery USING INDEX delivery_due ("), "{plan}");
             assert!(!plan.contains("B-TREE"), "{plan}");
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use lastframe_core::ports::{LeaseError, Queue};
 use lastframe_core::{Checkpoint, Lease, Progress, error_chain};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// Why work under a lease was stopped.
@@ -66,16 +66,24 @@ impl Heartbeat<'_> {
         let mut ticks = interval_at(Instant::now() + self.every, self.every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut waited_for = false;
+        let (hand_back, deadline, keeping) = (self.hand_back, self.deadline, self.keeping);
         loop {
             tokio::select! {
                 done = &mut work => return Ok(done),
-                () = self.hand_back.cancelled() => return Err(Interrupt::Draining),
-                () = sleep_until(self.deadline) => return Err(Interrupt::TimedOut),
+                () = hand_back.cancelled() => return Err(Interrupt::Draining),
+                () = sleep_until(deadline) => return Err(Interrupt::TimedOut),
                 _ = ticks.tick() => {}
-                () = self.keeping.asked.notified() => waited_for = true,
+                () = keeping.asked.notified() => waited_for = true,
             }
-            if self.beat(vitals).await? && waited_for {
-                self.keeping.kept.notify_one();
+            let kept = tokio::select! {
+                kept = self.beat(vitals) => kept?,
+                // A queue that does not answer keeps neither the work waiting nor whoever wants it to stop.
+                done = &mut work => return Ok(done),
+                () = hand_back.cancelled() => return Err(Interrupt::Draining),
+                () = sleep_until(deadline) => return Err(Interrupt::TimedOut),
+            };
+            if kept && waited_for {
+                keeping.kept.notify_one();
                 waited_for = false;
             }
         }
@@ -93,18 +101,28 @@ impl Heartbeat<'_> {
         loop {
             tokio::select! {
                 () = &mut stopping => return,
-                _ = ticks.tick() => if matches!(self.beat(vitals).await, Err(Interrupt::Lost)) {
+                _ = ticks.tick() => {}
+            }
+            tokio::select! {
+                () = &mut stopping => return,
+                kept = self.beat(vitals) => if matches!(kept, Err(Interrupt::Lost)) {
                     return stopping.await;
                 },
             }
         }
     }
 
-    /// Extends the lease; tells whether that is on disk.
+    /// Extends the lease; tells whether that is on disk. It is waited for no longer than the lease holds.
     async fn beat(&mut self, vitals: &watch::Receiver<Vitals>) -> Result<bool, Interrupt> {
         let asked_at = Instant::now();
         let Vitals { progress, checkpoint } = vitals.borrow().clone();
-        match self.queue.extend(self.lease.render.id, &self.lease.token, progress, checkpoint).await {
+        let left = self.lease.duration.saturating_sub(self.held_at.elapsed()).max(self.every);
+        let extending = self.queue.extend(self.lease.render.id, &self.lease.token, progress, checkpoint);
+        let Ok(extended) = timeout(left, extending).await else {
+            tracing::warn!("the queue does not answer for as long as the lease holds");
+            return Err(Interrupt::Lost);
+        };
+        match extended {
             Ok(extended) if extended.cancel_requested => Err(Interrupt::Cancelled),
             Ok(_) => {
                 self.held_at = asked_at;

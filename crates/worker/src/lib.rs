@@ -21,6 +21,9 @@ use tracing::Instrument as _;
 /// The longest that a claim waits for a render, and so the longest that a drain waits for a claim.
 const CLAIM_WAIT: Duration = Duration::from_secs(1);
 
+/// The longest that a worker waits before it asks again a queue that it cannot claim from; it begins with a second.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
 /// How a worker behaves.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -70,6 +73,7 @@ impl Worker {
         let permits = Arc::new(Semaphore::new(self.options.concurrency));
         let hand_back = CancellationToken::new();
         let mut attempts = JoinSet::new();
+        let mut pause = CLAIM_WAIT;
         while !shutdown.drain.is_cancelled() {
             while attempts.try_join_next().is_some_and(|ended| {
                 log_panic(ended);
@@ -81,7 +85,11 @@ impl Worker {
             };
             let Ok(permit) = permit else { break };
             // Not raced against the drain: a claim that is dropped half-way may have taken a lease nobody knows of.
-            match self.queue.claim(&self.options.name, CLAIM_WAIT).await {
+            let claimed = self.queue.claim(&self.options.name, CLAIM_WAIT).await;
+            if claimed.is_ok() {
+                pause = CLAIM_WAIT;
+            }
+            match claimed {
                 Ok(Some(lease)) if shutdown.drain.is_cancelled() => self.give_back(lease).await,
                 Ok(Some(lease)) => {
                     let (worker, hand_back) = (Arc::clone(&self), hand_back.clone());
@@ -93,7 +101,11 @@ impl Worker {
                 Ok(None) => {}
                 Err(error) => {
                     tracing::error!(error = error_chain(&error), "cannot claim; trying again");
-                    tokio::time::sleep(CLAIM_WAIT).await;
+                    // Ever more seldom: what it took and could not claim, others have to wait for.
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => pause = (2 * pause).min(LONGEST_PAUSE),
+                        () = shutdown.drain.cancelled() => {}
+                    }
                 }
             }
         }

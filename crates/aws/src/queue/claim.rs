@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use aws_sdk_sqs::types::{Message, MessageSystemAttributeName};
 use lastframe_core::ports::{ControlError, QueueError};
 use lastframe_core::{
     Attempt, Checkpoint, Failure, Lease, LeaseToken, Outcome, RenderId, RenderRequest, Status, TenantId,
@@ -15,7 +16,8 @@ use super::schema;
 use super::submit::TenantRow;
 use super::table::{Item, Key, Search, Trouble, fault, from_item, retrying, storage};
 use super::tx::{If, Tx};
-use super::{AwsQueue, Shared};
+use super::{ALL_GOES, AwsQueue, ONE_GO, Shared};
+use crate::sdk::within;
 
 /// How long a message that is being answered is kept from others, in seconds.
 const ANSWERING: i32 = 30;
@@ -49,7 +51,13 @@ impl AwsQueue {
                 .queue_url(&self.shared.options.queue_url)
                 .max_number_of_messages(1)
                 .wait_time_seconds(i32::try_from(seconds).unwrap_or(0))
-                .visibility_timeout(ANSWERING);
+                .visibility_timeout(ANSWERING)
+                .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
+                .customize()
+                .config_override(aws_sdk_sqs::Config::builder().timeout_config({
+                    let wait = Duration::from_secs(seconds);
+                    within(wait + ONE_GO, wait + ALL_GOES)
+                }));
             let messages = received.send().await.map_err(fault)?.messages.unwrap_or_default();
             if messages.is_empty() {
                 left -= seconds;
@@ -58,14 +66,30 @@ impl AwsQueue {
                 }
             }
             for message in messages {
-                let lease = self.answer(message.body().unwrap_or_default(), worker).await?;
-                self.answered(message.receipt_handle().unwrap_or_default()).await;
-                if lease.is_some() {
-                    return Ok(lease);
+                let receipt = message.receipt_handle().unwrap_or_default();
+                match self.answer(message.body().unwrap_or_default(), worker).await {
+                    Ok(lease) => {
+                        self.answered(receipt).await;
+                        if lease.is_some() {
+                            return Ok(lease);
+                        }
+                    }
+                    Err(error) => {
+                        // Others may be able to: they must get it soon, and its receives must last for a while.
+                        self.unanswered(receipt, received_so_often(&message)).await;
+                        return Err(error);
+                    }
                 }
             }
         }
     }
+}
+
+fn received_so_often(message: &Message) -> u32 {
+    let count = message
+        .attributes()
+        .and_then(|attributes| attributes.get(&MessageSystemAttributeName::ApproximateReceiveCount));
+    count.and_then(|count| count.parse().ok()).unwrap_or(1)
 }
 
 impl Shared {

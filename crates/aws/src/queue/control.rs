@@ -1,6 +1,7 @@
 //! What people ask of renders after they were accepted, and what is let go on or not.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::iter;
@@ -16,6 +17,8 @@ use super::submit::TenantRow;
 use super::table::{Key, Search, Trouble, fault, from_item, retrying, text, to_item};
 use super::tx::{If, Tx};
 
+/// A redrive that has not done all by then says that there is more: the API must answer within half a minute.
+const REDRIVES_FOR: Duration = Duration::from_secs(15);
 /// Lanes that a resume rings for before it is answered; the sweep rings for the others.
 const RESUMED_AT_ONCE: usize = 200;
 
@@ -96,6 +99,7 @@ impl Shared {
 
     /// Each in a transaction of its own, the first accepted first.
     pub(super) async fn redrive(&self, which: &Redrive) -> Result<Redriven, QueueError> {
+        let enough = self.clock.monotonic() + REDRIVES_FOR;
         let limit = which.limit as usize;
         let mut found: Vec<RenderId> = Vec::new();
         if let Some(ids) = &which.ids {
@@ -119,10 +123,15 @@ impl Shared {
                 }
             }
         }
-        let more = found.len() > limit;
+        let mut more = found.len() > limit;
         found.truncate(limit);
         let mut renders = Vec::with_capacity(found.len());
-        for id in found {
+        for (index, id) in found.into_iter().enumerate() {
+            // One at least, or who asks again would get no further.
+            if index > 0 && self.clock.monotonic() >= enough {
+                more = true;
+                break;
+            }
             match retrying(async || self.try_retry(id, true).await).await? {
                 Ok(_) => renders.push(id),
                 // Somebody has retried or removed it since it was found.

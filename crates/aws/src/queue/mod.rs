@@ -39,6 +39,14 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, broadcast};
 
 use self::table::{Table, from_item, storage, to_item};
+use crate::sdk::within;
+
+/// The longest that one go at a request waits for its answer.
+const ONE_GO: Duration = Duration::from_secs(10);
+/// The longest that all goes at a request take: less than the half minute in which the API must answer.
+const ALL_GOES: Duration = Duration::from_secs(25);
+/// The longest that an object of the bucket takes, of which requests with large props are the largest.
+const ONE_OBJECT: Duration = Duration::from_secs(60);
 
 /// What the queue is made of, and how it behaves.
 #[derive(Clone, Debug)]
@@ -101,13 +109,17 @@ impl AwsQueue {
     ) -> Result<Self, QueueError> {
         let mut epoch = [0; 8];
         getrandom::fill(&mut epoch).map_err(storage)?;
-        let client = aws_sdk_dynamodb::Client::new(sdk);
-        // Stand-ins for AWS have no name for each bucket.
-        let s3 =
-            aws_sdk_s3::config::Builder::from(sdk).force_path_style(sdk.endpoint_url().is_some()).build();
+        let asked = within(ONE_GO, ALL_GOES);
+        let db = aws_sdk_dynamodb::config::Builder::from(sdk).timeout_config(asked.clone()).build();
+        let sqs = aws_sdk_sqs::config::Builder::from(sdk).timeout_config(asked).build();
+        let s3 = aws_sdk_s3::config::Builder::from(sdk)
+            // Stand-ins for AWS have no name for each bucket.
+            .force_path_style(sdk.endpoint_url().is_some())
+            .timeout_config(within(ONE_OBJECT, 2 * ONE_OBJECT))
+            .build();
         let shared = Shared {
-            table: Table { client, name: options.table.clone() },
-            sqs: aws_sdk_sqs::Client::new(sdk),
+            table: Table { client: aws_sdk_dynamodb::Client::from_conf(db), name: options.table.clone() },
+            sqs: aws_sdk_sqs::Client::from_conf(sqs),
             s3: aws_sdk_s3::Client::from_conf(s3),
             options,
             clock,
@@ -129,8 +141,7 @@ impl AwsQueue {
         self.shared.answer(ring, worker).await
     }
 
-    /// Deletes the message of a ring that was answered, so that its lane can ring again. Best effort: one that comes again
-    /// claims nothing.
+    /// Deletes the message of a ring that was answered. Best effort: one that comes again claims nothing.
     pub async fn answered(&self, receipt_handle: &str) {
         let queue = &self.shared;
         let delete =
@@ -143,7 +154,26 @@ impl AwsQueue {
         }
     }
 
-    /// Does what a message of the timers was sent for: rings for a lane whose time has come. A delivery is for the notifier.
+    /// Brings a ring back that could not be answered and was received so often: in seconds, and later each time. Best effort:
+    /// else it comes when its time is over.
+    pub async fn unanswered(&self, receipt_handle: &str, received: u32) {
+        let queue = &self.shared;
+        let change = queue
+            .sqs
+            .change_message_visibility()
+            .queue_url(&queue.options.queue_url)
+            .receipt_handle(receipt_handle)
+            .visibility_timeout(ring::comes_back_in(received));
+        if let Err(error) = change.send().await.map_err(table::fault) {
+            tracing::warn!(
+                error = lastframe_core::error_chain(&error),
+                "cannot bring a ring back soon; it comes when its time is over"
+            );
+        }
+    }
+
+    /// Does what a message of the timers was sent for: rings for a lane whose time has come. A delivery is for the notifier,
+    /// who is woken again if it is not yet where the notifier looks.
     ///
     /// # Errors
     /// When AWS cannot answer now: the message should come again.
@@ -151,13 +181,23 @@ impl AwsQueue {
         self.shared.wake(timer).await
     }
 
-    /// Does what time has brought about: leases that are over, lanes whose time has come, rings that were never sent, letters
-    /// of renders that are no longer failed. Once a minute is enough.
+    /// Does what time has brought about: leases that are over, lanes whose time has come, rings that were never sent. Once a
+    /// minute is enough.
     ///
     /// # Errors
     /// When AWS cannot answer now; nothing is lost, the next sweep tries again.
     pub async fn sweep(&self) -> Result<(), QueueError> {
         self.shared.sweep().await
+    }
+
+    /// Takes out of the dead letters what nobody need look into any more: letters of renders that are no longer failed, and
+    /// rings of lanes that have rung since. Once a minute is enough, and one process: it looks at ten of them, and every ten
+    /// minutes at all.
+    ///
+    /// # Errors
+    /// When AWS cannot answer now; the next time does it.
+    pub async fn sort_letters(&self) -> Result<(), QueueError> {
+        self.shared.sort_letters().await
     }
 
     /// The secret of that name, the same for all who ask; made by whoever asks first.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use lastframe_core::notice::Channel;
 use lastframe_core::outbox::{
     Delivery, DeliveryCounts, DeliveryFilter, DeliveryId, DeliveryStatus, Due, NoticeDefaults, Outbox,
-    RedeliverError, Room, Secret, Settled, TenantNotices, TenantSecret, Try,
+    RedeliverError, Room, Route, Secret, Settled, TenantNotices, TenantSecret, Try,
 };
 use lastframe_core::ports::QueueError;
 use lastframe_core::{TenantId, error_chain};
@@ -61,12 +61,14 @@ pub(super) fn deliveries(row: &RenderRow, first: i64, now: i64) -> impl Iterator
 #[async_trait]
 impl Outbox for AwsQueue {
     async fn take_due(&self, room: Room, hold: Duration) -> Result<Vec<Due>, QueueError> {
-        let mut due = Vec::new();
-        for key in self.shared.due_deliveries(&room).await? {
-            if due.len() == room.total {
-                break;
+        let (mut due, mut left) = (Vec::new(), room.clone());
+        for (channel, key) in self.shared.due_deliveries(&room).await? {
+            if left.by(channel) > 0
+                && let Some(taken) = self.shared.take(&key, hold).await?
+            {
+                left.take_up(channel);
+                due.push(taken);
             }
-            due.extend(self.shared.take(&key, hold).await?);
         }
         Ok(due)
     }
@@ -207,33 +209,39 @@ impl Outbox for AwsQueue {
 impl Shared {
     /// Deliveries that are due and that there is room for, in the order to take them in: first where the least is under
     /// way, then who has waited longest.
-    async fn due_deliveries(&self, room: &Room) -> Result<Vec<Key>, QueueError> {
-        if room.total == 0 {
+    async fn due_deliveries(&self, room: &Room) -> Result<Vec<(Channel, Key)>, QueueError> {
+        if room.webhooks + room.mails == 0 {
             return Ok(Vec::new());
         }
         let end = format!("{}/~", padded(self.now()));
-        // All that is due is looked through, so that what one endpoint cannot take hides nothing of another's.
+        // All that is due is looked through, so that what one route cannot take hides nothing of another's.
         let lists = parts("owed")
             .map(|list| self.table.find(Search::index(DUE, list).up_to(end.clone()), usize::MAX));
         let mut found = Vec::new();
         for item in try_join_all(lists).await?.into_iter().flatten() {
-            found.push((text(&item, "ds")?.to_owned(), text(&item, "endpoint")?.to_owned(), Key::of(&item)?));
+            let route = Route {
+                channel: text(&item, "channel")?.parse().map_err(storage)?,
+                tenant: TenantId::new(text(&item, "tenant")?),
+                endpoint: text(&item, "endpoint")?.to_owned(),
+            };
+            found.push((text(&item, "ds")?.to_owned(), Key::of(&item)?, route));
         }
-        found.sort_unstable();
-        let mut taken: HashMap<String, usize> = HashMap::new();
+        found.sort_unstable_by(|(a, key_a, _), (b, key_b, _)| (a, key_a).cmp(&(b, key_b)));
+        let mut taken: HashMap<Route, usize> = HashMap::new();
         let mut due = Vec::new();
-        for (at, endpoint, key) in found {
-            let named = room.named.iter().find(|(name, _)| *name == endpoint);
-            let here = named.map_or(room.each, |(_, here)| *here);
-            let taken = taken.entry(endpoint).or_default();
+        for (at, key, route) in found {
+            let (channel, here) = (route.channel, room.on(&route));
+            let taken = taken.entry(route).or_default();
             if *taken < here {
                 // How many would be under way there before it.
-                due.push((room.each.saturating_sub(here) + *taken, at, key));
+                due.push((room.each.saturating_sub(here) + *taken, at, key, channel));
                 *taken += 1;
             }
         }
-        due.sort_unstable();
-        Ok(due.into_iter().map(|(_, _, key)| key).collect())
+        due.sort_unstable_by(|(a, a_at, a_key, _), (b, b_at, b_key, _)| {
+            (a, a_at, a_key).cmp(&(b, b_at, b_key))
+        });
+        Ok(due.into_iter().map(|(_, _, key, channel)| (channel, key)).collect())
     }
 
     /// Holds a delivery, unless somebody else was faster, and reads all that telling it needs.

@@ -24,6 +24,10 @@ use super::tx::Told;
 const TOGETHER: usize = 10;
 /// The longest that SQS holds a message back.
 pub(super) const LONGEST_TIMER: Duration = Duration::from_secs(15 * 60);
+/// When a ring that could not be answered comes back, in seconds, the first time; it doubles.
+const AGAIN: i32 = 15;
+/// At most: the receives that a queue allows a message are to last for hours.
+const LATEST: i32 = 15 * 60;
 /// Requests that are under way at once.
 pub(super) const AT_ONCE: usize = 16;
 
@@ -109,11 +113,12 @@ impl Shared {
     async fn send_rings(&self, rings: &[(Key, Bell)]) -> Result<Vec<usize>, QueueError> {
         let mut request = self.sqs.send_message_batch().queue_url(&self.options.queue_url);
         for (index, (key, bell)) in rings.iter().enumerate() {
-            let (group, generation) = (group(&key.pk), bell.generation);
+            let generation = bell.generation;
+            let group = group(&key.pk, generation);
             let entry = SendMessageBatchRequestEntry::builder()
                 .id(index.to_string())
                 .message_body(body(&Ring::Lane { lane: key.pk.clone(), generation })?)
-                .message_deduplication_id(format!("{group}-{generation}"))
+                .message_deduplication_id(&group)
                 .message_group_id(group);
             request = request.entries(entry.build().map_err(storage)?);
         }
@@ -187,7 +192,27 @@ impl Shared {
     }
 }
 
-/// The message group of a lane: of a length and of letters that SQS takes.
-fn group(lane: &str) -> String {
-    lastframe_core::hex::encode(&digest(lane)[..16])
+/// When a ring comes back that was received so often and could not be answered, in seconds.
+pub(super) fn comes_back_in(received: u32) -> i32 {
+    AGAIN.saturating_mul(1 << received.saturating_sub(1).min(10)).min(LATEST)
+}
+
+/// The message group of a ring, of a length and of letters that SQS takes. Each ring of a lane has one of its own: SQS keeps a
+/// message from everybody while one before it in its group is in the hands of somebody, who may have died. The order of a
+/// lane is the table's.
+fn group(lane: &str, generation: u64) -> String {
+    lastframe_core::hex::encode(&digest(&format!("{lane} {generation}"))[..16])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_receives_last_for_hours() {
+        let waits: Vec<_> = (1..=10).map(comes_back_in).collect();
+        assert_eq!(waits[..7], [15, 30, 60, 120, 240, 480, 900]);
+        assert!(waits.iter().sum::<i32>() > 75 * 60, "{waits:?}");
+        assert_eq!((comes_back_in(0), comes_back_in(u32::MAX)), (15, 900));
+    }
 }

@@ -44,7 +44,7 @@ pub(super) const DUE: Index = Index {
     name: "due",
     partition: "dp",
     sort: "ds",
-    include: &["id", "seq", "tenant", "since", "worker", "endpoint"],
+    include: &["id", "seq", "tenant", "since", "worker", "channel", "endpoint"],
 };
 /// Renders by when they ended.
 pub(super) const ENDED: Index = Index { name: "ended", partition: "ep", sort: "es", include: &[] };

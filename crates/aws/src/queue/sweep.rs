@@ -1,10 +1,12 @@
 //! What time alone brings about, and what a death in the middle has left.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
+use aws_sdk_sqs::types::ChangeMessageVisibilityBatchRequestEntry;
 use futures_util::StreamExt as _;
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::try_join_all;
 use futures_util::stream::iter;
+use lastframe_core::outbox::DeliveryStatus;
 use lastframe_core::ports::QueueError;
 use lastframe_core::{RenderId, Status, TenantId, error_chain};
 
@@ -12,7 +14,7 @@ use super::Shared;
 use super::claim::paused;
 use super::control::Resuming;
 use super::ring::{AT_ONCE, LONGEST_TIMER, Ring, Timer, lane_key};
-use super::row::{Bell, LaneRow, RenderRow, Standing};
+use super::row::{Bell, DeliveryRow, LaneRow, RenderRow, Standing};
 use super::schema::{self, DUE, padded, parts};
 use super::table::{Item, Key, Search, condition_failed, fault, from_item, n, retrying, storage, text};
 use super::tx::Tx;
@@ -25,8 +27,15 @@ const LOOKED_AT: usize = 100;
 /// After so many milliseconds without a claim a lane is rung for anew: SQS may have dropped the message, as too old or as
 /// one that nobody could handle.
 const RING_ANEW: i64 = 30 * 60 * 1_000;
-/// Letters that are looked at in one sweep: the oldest.
+/// Letters that are looked at, the oldest, every so many minutes; and the messages of a batch, which are looked at else.
+/// Whoever leaves them lying pays for each look.
 const LETTERS: usize = 500;
+const ALL_LETTERS_EVERY: i64 = 10;
+const TOGETHER: usize = 10;
+/// When somebody looks again for a delivery that is not in its list yet, in milliseconds.
+const SOON: i64 = 1_000;
+/// The longest that the clocks of two machines are taken to differ, in milliseconds.
+const CLOCKS_DIFFER: i64 = 60_000;
 /// For so many milliseconds the list of parked lanes may not show what was written before.
 const SETTLED: i64 = 30_000;
 
@@ -40,7 +49,6 @@ impl Shared {
             self.send_unsent().await,
             self.ring_anew(now).await,
             self.go_on(now).await,
-            self.sort_letters().await,
         ];
         done.into_iter().collect()
     }
@@ -179,8 +187,42 @@ impl Shared {
                     self.set_timer(wait, Timer::Lane { lane }).await;
                 }
             }
-            Ok(Timer::Delivery { .. }) => {}
+            Ok(Timer::Delivery { delivery }) => {
+                // Who wakes the notifier must not be kept from it; and once a minute it looks by itself.
+                if let Err(error) = self.not_yet_due(delivery).await {
+                    tracing::warn!(
+                        error = error_chain(&error),
+                        "cannot tell whether a delivery can be found"
+                    );
+                }
+            }
             Err(error) => tracing::error!(%error, "a message of the timers is none; it is dropped"),
+        }
+        Ok(())
+    }
+
+    /// Has somebody look again for a delivery that is owed now and cannot be found yet: indexes follow the table after a
+    /// moment, and clocks differ.
+    async fn not_yet_due(&self, delivery: i64) -> Result<(), QueueError> {
+        let now = self.now();
+        let Some(row) = self.table.row::<DeliveryRow>(&schema::delivery(delivery)).await? else {
+            return Ok(());
+        };
+        if row.status != DeliveryStatus::Pending || row.held_until > now {
+            return Ok(());
+        }
+        let mut wait = row.due() - now;
+        if wait <= 0 {
+            let item = row.item()?;
+            let at = text(&item, "ds")?;
+            let search = Search::index(DUE, text(&item, "dp")?).between(at, at);
+            if self.table.count(search, 1).await? > 0 {
+                return Ok(());
+            }
+            wait = SOON;
+        }
+        if wait <= CLOCKS_DIFFER {
+            self.set_timer(wait, Timer::Delivery { delivery }).await;
         }
         Ok(())
     }
@@ -196,12 +238,13 @@ impl Shared {
         }
     }
 
-    /// Removes letters of renders that are no longer failed.
-    async fn sort_letters(&self) -> Result<(), QueueError> {
+    pub(super) async fn sort_letters(&self) -> Result<(), QueueError> {
         let Some(url) = &self.options.dead_letters_url else { return Ok(()) };
+        let all = self.now() / 60_000 % ALL_LETTERS_EVERY == 0;
+        let most = if all { LETTERS } else { TOGETHER };
         let mut kept = Vec::new();
         let mut looked_at = 0;
-        while looked_at < LETTERS {
+        while looked_at < most {
             let received = self.sqs.receive_message().queue_url(url).max_number_of_messages(10);
             let received = received.visibility_timeout(30).send().await.map_err(fault)?;
             let messages = received.messages.unwrap_or_default();
@@ -209,24 +252,19 @@ impl Shared {
                 break;
             }
             looked_at += messages.len();
-            // What is no letter is a ring that nobody could handle: that is for people to look at.
-            let letter = |body: &str| match serde_json::from_str(body) {
-                Ok(Ring::Letter { render }) => Some(render),
-                _ => None,
-            };
-            let letters: Vec<(Option<RenderId>, String)> = messages
+            let letters: Vec<(Option<Ring>, String)> = messages
                 .into_iter()
                 .map(|message| {
-                    let render = message.body.as_deref().and_then(letter);
-                    (render, message.receipt_handle.unwrap_or_default())
+                    let letter = serde_json::from_str(message.body.as_deref().unwrap_or_default()).ok();
+                    (letter, message.receipt_handle.unwrap_or_default())
                 })
                 .collect();
             let keys: BTreeSet<Key> =
-                letters.iter().filter_map(|(render, _)| *render).map(schema::render).collect();
-            let rows = self.render_rows(&Vec::from_iter(keys)).await?;
-            let failed = |id: RenderId| rows.iter().any(|row| row.id == id && row.status == Status::Failed);
-            for (render, receipt) in letters {
-                if render.is_none_or(failed) {
+                letters.iter().filter_map(|(letter, _)| Some(about(letter.as_ref()?))).collect();
+            let found = self.table.get_all(&Vec::from_iter(keys)).await?;
+            for (letter, receipt) in letters {
+                // What is neither is for people to look at.
+                if letter.is_none_or(|letter| stands(&letter, &found)) {
                     kept.push(receipt);
                 } else {
                     let delete = self.sqs.delete_message().queue_url(url).receipt_handle(receipt);
@@ -235,11 +273,41 @@ impl Shared {
             }
         }
         // Whoever looks for them finds them at once.
-        join_all(kept.into_iter().map(|receipt| async {
-            let show = self.sqs.change_message_visibility().queue_url(url).receipt_handle(receipt);
-            drop(show.visibility_timeout(0).send().await);
-        }))
-        .await;
+        for receipts in kept.chunks(TOGETHER) {
+            let mut show = self.sqs.change_message_visibility_batch().queue_url(url);
+            for (index, receipt) in receipts.iter().enumerate() {
+                let entry = ChangeMessageVisibilityBatchRequestEntry::builder()
+                    .id(index.to_string())
+                    .receipt_handle(receipt)
+                    .visibility_timeout(0);
+                show = show.entries(entry.build().map_err(storage)?);
+            }
+            drop(show.send().await);
+        }
         Ok(())
     }
+}
+
+/// The item that says whether a message still has to lie in the dead letters.
+fn about(letter: &Ring) -> Key {
+    match letter {
+        Ring::Letter { render } => schema::render(*render),
+        Ring::Lane { lane, .. } => lane_key(lane),
+    }
+}
+
+/// Whether it has to: a letter while its render is failed, a ring while it is the last of a lane that waits.
+fn stands(letter: &Ring, found: &HashMap<Key, Item>) -> bool {
+    let key = about(letter);
+    let Some(item) = found.get(&key).cloned() else { return false };
+    let rings = |bell: Bell, generation| bell.standing.is_ready() && bell.generation == generation;
+    let stands = match letter {
+        Ring::Letter { .. } => from_item::<RenderRow>(item).map(|row| row.status == Status::Failed),
+        Ring::Lane { generation, .. } if key.sk == "lane" => {
+            from_item::<LaneRow>(item).map(|lane| rings(lane.bell, *generation))
+        }
+        Ring::Lane { generation, .. } => from_item::<RenderRow>(item).map(|row| rings(row.bell, *generation)),
+    };
+    // What cannot be read is for people as well.
+    stands.unwrap_or(true)
 }

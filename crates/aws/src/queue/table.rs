@@ -112,6 +112,10 @@ where
     SdkError<E, R>: Error + ProvideErrorMetadata + 'static,
 {
     if let Some(code) = error.code() {
+        if throttled(code) {
+            tracing::warn!(code, "AWS wants it slower");
+            return QueueError::Busy;
+        }
         let words: String = error.message().unwrap_or_default().chars().take(300).collect();
         return storage(format!("{code}: {words}"));
     }
@@ -131,18 +135,30 @@ where
 
 /// Whether this error says that another go may work.
 fn passes(code: &str) -> bool {
+    throttled(code)
+        || matches!(
+            code,
+            "ConditionalCheckFailed"
+                | "ConditionalCheckFailedException"
+                | "TransactionConflict"
+                | "TransactionConflictException"
+                | "TransactionInProgressException"
+        )
+}
+
+/// Whether this error says that nothing was done because there was too much to do.
+fn throttled(code: &str) -> bool {
     matches!(
         code,
-        "ConditionalCheckFailed"
-            | "ConditionalCheckFailedException"
-            | "TransactionConflict"
-            | "TransactionConflictException"
-            | "TransactionInProgressException"
-            | "ThrottlingError"
+        "ThrottlingError"
             | "ThrottlingException"
             | "ProvisionedThroughputExceeded"
             | "ProvisionedThroughputExceededException"
             | "RequestLimitExceeded"
+            // Of SQS, and of the bucket.
+            | "RequestThrottled"
+            | "KmsThrottled"
+            | "SlowDown"
     )
 }
 

@@ -73,7 +73,7 @@ fn explained(code: &str, message: &str) -> String {
         "lambda_no_space" => "deploy a function with a larger disk",
         "out_of_memory" => "deploy a function with more memory, or lower `concurrencyPerLambda`",
         "lambda_denied" => {
-            "look at the rights of the function's role: `lastframe doctor` says what is missing"
+            "compare the rights of the function's role with https://www.remotion.dev/docs/lambda/permissions"
         }
         _ => return message.to_owned(),
     };

@@ -12,15 +12,15 @@ use jiff::Timestamp;
 use lastframe_core::site::SiteVersion;
 use lastframe_core::{Failure, Kind, Phase, Progress, RenderRequest};
 use remotion_lambda::{
-    CancelRenderOptions, Client, Error, GetOrCreateBucketOptions, OutName, RenderLocator, RenderMediaOptions,
-    RenderMetadata, RenderProgress, RenderStillOptions,
+    CancelRenderOptions, Client, CostsInfo, Error, GetOrCreateBucketOptions, OutName, RenderLocator,
+    RenderMediaOptions, RenderMetadata, RenderProgress, RenderStillOptions, RenderStillOutput,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokio::sync::OnceCell;
 
-use super::remote::{At, NotStarted, Order, Recent, Remote, Seen, State};
+use super::remote::{At, NotStarted, Order, Recent, Refusal, Remote, Seen, Started, State};
 use super::{cause, sites};
 use crate::outputs::{delete_render, fault, size};
 use crate::{Accounts, Function};
@@ -33,6 +33,8 @@ const ANSWER: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Deployed {
     function: Function,
+    /// The longest that one invocation takes.
+    timeout: Duration,
     accounts: Accounts,
     /// Where bundles lie.
     sites: PathBuf,
@@ -41,8 +43,9 @@ pub(crate) struct Deployed {
 }
 
 impl Deployed {
-    pub(crate) fn new(function: Function, accounts: Accounts, sites: PathBuf) -> Self {
-        Self { function, accounts, sites, bucket: OnceCell::new(), published: sites::Published::default() }
+    pub(crate) fn new(function: Function, timeout: Duration, accounts: Accounts, sites: PathBuf) -> Self {
+        let (bucket, published) = (OnceCell::new(), sites::Published::default());
+        Self { function, timeout, accounts, sites, bucket, published }
     }
 
     async fn client(&self) -> io::Result<Client> {
@@ -62,22 +65,26 @@ impl Deployed {
         serde_json::from_value(Value::Object(options)).map_err(internal)
     }
 
-    async fn start_media(&self, client: &Client, order: Order<'_>) -> Result<String, NotStarted> {
-        let mut options: RenderMediaOptions = self.options(order).map_err(NotStarted::Refused)?;
+    async fn start_media(&self, client: &Client, order: Order<'_>) -> Result<Started, NotStarted> {
+        let mut options: RenderMediaOptions = self.options(order).map_err(refused)?;
         options.input_props = props(&order.job.request)?;
         options.enable_cancellation = true;
         match tokio::time::timeout(ANSWER, client.render_media_on_lambda(&options)).await {
-            Ok(Ok(started)) => Ok(started.render_id),
+            Ok(Ok(started)) => Ok(Started { render_id: started.render_id, cost_in_usd: 0.0 }),
             Ok(Err(error)) => Err(not_started(&error)),
             Err(_) => Err(NotStarted::Unanswered(format!("no answer within {} s", ANSWER.as_secs()))),
         }
     }
 
-    async fn start_still(&self, client: &Client, order: Order<'_>) -> Result<String, NotStarted> {
-        let mut options: RenderStillOptions = self.options(order).map_err(NotStarted::Refused)?;
+    async fn start_still(&self, client: &Client, order: Order<'_>) -> Result<Started, NotStarted> {
+        let mut options: RenderStillOptions = self.options(order).map_err(refused)?;
         options.input_props = props(&order.job.request)?;
         let made = client.render_still_on_lambda(&options).await;
-        made.map(|made| made.render_id).map_err(|error| not_started(&error))
+        let started = |made: RenderStillOutput| Started {
+            render_id: made.render_id,
+            cost_in_usd: dollars(&made.estimated_price),
+        };
+        made.map(started).map_err(|error| not_started(&error))
     }
 
     /// A still has no progress: it is there, or it is not yet.
@@ -105,7 +112,8 @@ impl Deployed {
         Ok(Some(Seen {
             out_name,
             launched_at,
-            gives_up_at: launched_at + super::LONGEST,
+            // What a still writes as its `timeoutTimestamp` is no moment, but how long it had left.
+            gives_up_at: launched_at + self.timeout,
             progress: Progress { phase: Phase::Rendering, frames_rendered: 0, frame_count: 1, overall: 0.5 },
             pulse: made.unwrap_or(0),
             cost_in_usd: 0.0,
@@ -117,33 +125,50 @@ impl Deployed {
 
 #[async_trait]
 impl Remote for Deployed {
-    async fn bucket(&self) -> Result<String, Failure> {
+    async fn bucket(&self) -> Result<String, Refusal> {
         if let Some(bucket) = &self.function.bucket {
             return Ok(bucket.clone());
         }
         let find = || async {
-            let client = self.client().await.map_err(|error| unreachable(&error))?;
+            let client = self.client().await.map_err(|error| Refusal::Final(unreachable(&error)))?;
             let found = client.get_or_create_bucket(&GetOrCreateBucketOptions::default()).await;
-            found.map(|found| found.bucket_name).map_err(|error| refusal(&error))
+            // Whether one was made or not, asking again finds it.
+            found.map(|found| found.bucket_name).map_err(|error| {
+                if error.is_transient() {
+                    Refusal::Passing(error.to_string())
+                } else {
+                    Refusal::Final(refusal(&error))
+                }
+            })
         };
         self.bucket.get_or_try_init(find).await.cloned()
     }
 
-    async fn serve_url(&self, bucket: &str, site: &SiteVersion) -> Result<String, Failure> {
+    async fn serve_url(&self, bucket: &str, site: &SiteVersion) -> Result<String, Refusal> {
         if let Some(url) = &site.url {
             return Ok(format!("{url}index.html"));
         }
-        let client = self.client().await.map_err(|error| unreachable(&error))?;
+        let client = self.client().await.map_err(|error| Refusal::Final(unreachable(&error)))?;
         let folder = self.sites.join(&site.version);
         let published = self.published.publish(client.s3(), bucket, &site.version, &folder).await;
         published.map_err(|error| {
             let message = format!("the site cannot be brought to s3://{bucket}: {error}");
-            Failure::new("site_not_published", message, error.kind() == io::ErrorKind::Other)
+            match error.kind() {
+                io::ErrorKind::ResourceBusy => Refusal::Passing(message),
+                kind => {
+                    let retryable = matches!(kind, io::ErrorKind::Other | io::ErrorKind::InvalidData);
+                    Refusal::Final(Failure::new("site_not_published", message, retryable))
+                }
+            }
         })
     }
 
-    async fn start(&self, order: Order<'_>) -> Result<String, NotStarted> {
-        let client = self.client().await.map_err(|error| NotStarted::Refused(unreachable(&error)))?;
+    fn doubt(&self, bucket: &str, site: &SiteVersion) {
+        self.published.doubt(bucket, &site.version);
+    }
+
+    async fn start(&self, order: Order<'_>) -> Result<Started, NotStarted> {
+        let client = self.client().await.map_err(|error| refused(unreachable(&error)))?;
         match order.job.kind {
             Kind::Media => self.start_media(&client, order).await,
             Kind::Still => self.start_still(&client, order).await,
@@ -215,19 +240,20 @@ impl Remote for Deployed {
     }
 }
 
-/// The request as Remotion's own clients take it, without its props: those are not read into a tree.
+/// The request as Remotion's own clients take it, without its props: those are not read into a tree. Of what is not Remotion's
+/// nothing comes to it, a webhook least of all: it would send that itself, for attempts that nobody should hear of.
 fn under_remotions_names(request: &RenderRequest, kind: Kind) -> Result<Map<String, Value>, Failure> {
     let bare = RenderRequest {
         input_props: None,
-        // The file has its name from elsewhere, and S3 is told what a browser does with it when it is fetched.
-        out_name: None,
-        download_behavior: None,
-        delete_after: None,
-        queue: None,
-        dry_run: None,
-        region: None,
-        codec: (kind == Kind::Media).then(|| request.codec()),
-        ..request.clone()
+        // What only Lambda understands, but for where the render goes: that is settled.
+        renderer_function_name: request.renderer_function_name.clone(),
+        frames_per_lambda: request.frames_per_lambda,
+        concurrency: request.concurrency.clone(),
+        concurrency_per_lambda: request.concurrency_per_lambda,
+        max_retries: request.max_retries,
+        privacy: request.privacy,
+        storage_class: request.storage_class.clone(),
+        ..request.for_remotion(kind)
     };
     match serde_json::to_value(bare) {
         Ok(Value::Object(mut options)) => {
@@ -244,19 +270,29 @@ fn under_remotions_names(request: &RenderRequest, kind: Kind) -> Result<Map<Stri
 fn props(request: &RenderRequest) -> Result<remotion_lambda::InputProps, NotStarted> {
     match &request.input_props {
         None => Ok(remotion_lambda::InputProps::default()),
-        Some(props) => remotion_lambda::InputProps::from_json(props.as_str())
-            .map_err(|error| NotStarted::Refused(refusal(&error))),
+        Some(props) => {
+            remotion_lambda::InputProps::from_json(props.as_str()).map_err(|error| refused(refusal(&error)))
+        }
     }
 }
 
+fn refused(failure: Failure) -> NotStarted {
+    NotStarted::Refused(Refusal::Final(failure))
+}
+
 fn not_started(error: &Error) -> NotStarted {
-    if error.is_throttled() {
-        NotStarted::Throttled(error.to_string())
-    } else if error.may_have_happened() {
+    if error.may_have_happened() {
         NotStarted::Unanswered(error.to_string())
+    } else if error.is_transient() {
+        NotStarted::Refused(Refusal::Passing(error.to_string()))
     } else {
-        NotStarted::Refused(refusal(error))
+        refused(refusal(error))
     }
+}
+
+/// Where prices are in another currency, nothing is known of dollars.
+fn dollars(costs: &CostsInfo) -> f64 {
+    if costs.currency == "USD" { costs.accrued_so_far } else { 0.0 }
 }
 
 /// Why AWS or Remotion did not do what it was asked.
@@ -276,7 +312,8 @@ pub(super) fn refusal(error: &Error) -> Failure {
 }
 
 pub(super) fn unreachable(error: &io::Error) -> Failure {
-    Failure::new("lambda_unreachable", error.to_string(), error.kind() == io::ErrorKind::Other)
+    let retryable = matches!(error.kind(), io::ErrorKind::Other | io::ErrorKind::ResourceBusy);
+    Failure::new("lambda_unreachable", error.to_string(), retryable)
 }
 
 /// What a render has written, as far as a still writes it.
@@ -334,7 +371,7 @@ fn seen(progress: &RenderProgress) -> Seen {
             overall: progress.overall_progress.clamp(0.0, 1.0),
         },
         pulse: pulse(progress),
-        cost_in_usd: if progress.costs.currency == "USD" { progress.costs.accrued_so_far } else { 0.0 },
+        cost_in_usd: dollars(&progress.costs),
         size: metadata.and_then(pixels),
         state: state(progress),
     }
@@ -373,4 +410,89 @@ fn pulse(progress: &RenderProgress) -> u64 {
     (parts, progress.lambdas_invoked, progress.errors.len(), progress.retries_info.len()).hash(&mut hasher);
     (progress.serve_url_opened, progress.composition_validated, progress.is_over()).hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use lastframe_core::notice::NotifyOptions;
+    use lastframe_core::{Privacy, QueueOptions};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn remotion_is_given_what_is_its_own_and_nothing_else() {
+        let text = || Some("x".to_owned());
+        let request = RenderRequest {
+            serve_url: "site".into(),
+            composition: "main".into(),
+            jpeg_quality: Some(70),
+            env_variables: Some(BTreeMap::from([("A".into(), "b".into())])),
+            region: text(),
+            function_name: text(),
+            renderer_function_name: text(),
+            force_bucket_name: text(),
+            frames_per_lambda: Some(20),
+            concurrency_per_lambda: Some(2),
+            max_retries: Some(3),
+            privacy: Some(Privacy::Public),
+            storage_class: text(),
+            queue: Some(QueueOptions::default()),
+            webhook: serde_json::from_value(json!({"url": "https://example.com/"})).unwrap(),
+            notify: Some(NotifyOptions::default()),
+            dry_run: Some(false),
+            out_name: text(),
+            ..RenderRequest::default()
+        };
+        let options = under_remotions_names(&request, Kind::Media).unwrap();
+        for name in [
+            "codec",
+            "composition",
+            "concurrencyPerLambda",
+            "envVariables",
+            "framesPerLambda",
+            "jpegQuality",
+            "maxRetries",
+            "privacy",
+            "rendererFunctionName",
+            "storageClass",
+        ] {
+            assert!(options.contains_key(name), "{name} in {options:?}");
+        }
+        for name in [
+            "webhook",
+            "notify",
+            "queue",
+            "dryRun",
+            "outName",
+            "deleteAfter",
+            "downloadBehavior",
+            "region",
+            "functionName",
+            "forceBucketName",
+            "inputProps",
+        ] {
+            assert!(!options.contains_key(name), "{name} in {options:?}");
+        }
+        assert!(!under_remotions_names(&request, Kind::Still).unwrap().contains_key("codec"));
+    }
+
+    #[test]
+    fn what_passes_by_itself_is_told_from_what_stays() {
+        let throttled = Error::Throttled { message: String::new(), retry_after: None };
+        let expired = Error::Credentials { message: "ExpiredToken".into(), passing: true };
+        let unsent = Error::Unreachable { action: "a", message: String::new(), sent: false };
+        for passing in [throttled, expired, unsent] {
+            assert!(matches!(not_started(&passing), NotStarted::Refused(Refusal::Passing(_))), "{passing:?}");
+            assert_eq!(crate::fault(&passing).kind(), io::ErrorKind::ResourceBusy);
+        }
+        let wrong = Error::Credentials { message: "InvalidAccessKeyId".into(), passing: false };
+        let NotStarted::Refused(Refusal::Final(failure)) = not_started(&wrong) else { panic!("{wrong:?}") };
+        assert_eq!((failure.code.as_str(), failure.retryable), ("lambda_credentials", false));
+        assert_eq!(crate::fault(&wrong).kind(), io::ErrorKind::PermissionDenied);
+        let lost = Error::TimedOut { action: "a" };
+        assert!(matches!(not_started(&lost), NotStarted::Unanswered(_)));
+    }
 }

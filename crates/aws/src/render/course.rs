@@ -12,24 +12,23 @@ use lastframe_worker::logs::AttemptLog;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::fleet::{Choice, Fleet, Place};
-use super::remote::{NotStarted, Order, Seen, State};
+use super::fleet::{Choice, Fleet, Place, Seat};
+use super::patience::Patience;
+use super::remote::{NotStarted, Order, Refusal, Seen, Started, State};
 use super::run::{Stopped, Teller};
-use super::search::{SKEW, Sighting, at, looked_for};
+use super::search::{OVERTIME, SKEW, Sighting, at, looked_for};
 use super::trace::{Address, Trace};
 
 /// How often a render is looked at, while something happens; a look costs 0.0000004 dollars.
-const QUICKEST_LOOK: Duration = Duration::from_millis(250);
+pub(super) const QUICKEST_LOOK: Duration = Duration::from_millis(250);
 /// The same, while nothing happens.
 const SLOWEST_LOOK: Duration = Duration::from_secs(2);
-/// So long after its time a main function is taken for dead, as Remotion does.
-const OVERTIME: Duration = Duration::from_secs(20);
-/// How long a render that was asked to stop is waited for.
-const LAST_BREATH: Duration = Duration::from_secs(45);
-/// How long a throttled start is waited for under the lease, before others get the turn.
+/// How long a start that finds no room is waited for under the lease, before others get the turn.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a start may go unanswered in one attempt.
 const UNANSWERED: u32 = 3;
+/// Whenever it has cost so many dollars more, that is written down.
+const ACCOUNT: f64 = 0.01;
 
 /// How courses behave.
 #[derive(Clone, Copy, Debug)]
@@ -52,11 +51,15 @@ pub(crate) struct Course {
     pub(crate) trace: Option<Trace>,
 }
 
+/// The code of a render that somebody has cancelled at AWS.
+const CANCELLED: &str = "lambda_cancelled";
+
 /// Why a course ended without an output.
-enum End {
+pub(super) enum End {
     Stopped,
     Failed(Failure),
-    Throttled,
+    /// Nothing can be started now, for this reason.
+    Throttled(String),
 }
 
 impl From<Stopped> for End {
@@ -74,14 +77,18 @@ impl Course {
                 RunEvent::Stored { output }
             }
             Err(End::Failed(failure)) => {
+                if failure.code == "site_unreachable" {
+                    self.doubt_site();
+                }
                 self.log.line("worker", &format!("failed: {failure}"));
                 if let Some(stack) = &failure.stack {
                     self.log.line("lambda", stack);
                 }
                 RunEvent::Failed(failure)
             }
-            Err(End::Throttled) => {
-                self.log.line("worker", "AWS has no room; handed back");
+            Err(End::Throttled(why)) => {
+                self.log.line("worker", &format!("nothing can be started now; handed back: {why}"));
+                tracing::warn!(render.id = %self.job.render, why, "nothing can be started on Lambda now; a render is handed back");
                 let rest = Duration::from_secs(15).mul_f64(1.0 + fastrand::f64());
                 RunEvent::Throttled { until: self.clock.now() + rest }
             }
@@ -99,21 +106,29 @@ impl Course {
     }
 
     async fn sail(&mut self) -> Result<Output, End> {
-        let (place, render_id) = match self.attach().await? {
-            Some(found) => found,
-            None => self.start().await?,
-        };
-        let _seat = place.occupy();
-        let Some(trace) = self.trace.clone() else { return Err(End::Stopped) };
-        let output = self.follow(&place, &trace, &render_id).await;
-        if let Err(End::Failed(_)) = &output {
-            self.dealt_with().await?;
+        let mut found = self.attach().await?;
+        loop {
+            let attached = found.is_some();
+            let (seat, render_id) = match found.take() {
+                Some(found) => found,
+                None => self.start().await?,
+            };
+            let Some(trace) = self.trace.clone() else { return Err(End::Stopped) };
+            let output = self.follow(&seat, &trace, &render_id).await;
+            if let Err(End::Failed(failure)) = &output {
+                self.dealt_with().await?;
+                // An earlier attempt asked it to stop, and did not live to see that it did.
+                if attached && failure.code == CANCELLED {
+                    self.log.line("worker", "it was cancelled; starting anew");
+                    continue;
+                }
+            }
+            return output;
         }
-        output
     }
 
     /// The render that an earlier attempt has started, or may have started.
-    async fn attach(&mut self) -> Result<Option<(Arc<Place>, String)>, End> {
+    async fn attach(&mut self) -> Result<Option<(Seat, String)>, End> {
         let Some(trace) = self.trace.clone().filter(|trace| !trace.over) else { return Ok(None) };
         let Some(place) = self.fleet.at(&trace.address) else {
             let address = &trace.address;
@@ -133,63 +148,82 @@ impl Course {
         if trace.render_id.is_none() {
             self.answered(&render_id).await?;
         }
-        match self.seen(&place, &trace, &render_id).await? {
-            // It was stopped by somebody who could not wait for the end; what is wanted now is another one.
-            Some(Seen { state: State::Cancelled, .. }) => {
-                self.log.line("worker", "it was cancelled; starting anew");
-                Ok(None)
+        let seat = place.occupy();
+        let gone = match self.seen(&seat, &trace, &render_id).await? {
+            // It was stopped by somebody who could not wait for the end, or did, and has cleared up. What is wanted now is
+            // another one.
+            Some(Seen { state: State::Cancelled, cost_in_usd, .. }) => {
+                self.has_cost(cost_in_usd);
+                "it was cancelled"
             }
-            _ => Ok(Some((place, render_id))),
-        }
+            // Whoever starts one writes of it before he says its name.
+            None => "its files were deleted",
+            Some(_) => return Ok(Some((seat, render_id))),
+        };
+        self.log.line("worker", &format!("{gone}; starting anew"));
+        Ok(None)
     }
 
     /// Starts it, once, at a place that has room.
-    async fn start(&mut self) -> Result<(Arc<Place>, String), End> {
+    async fn start(&mut self) -> Result<(Seat, String), End> {
+        let spent = self.trace.as_ref().map_or(0.0, Trace::spent);
+        if let Some(most) = self.max_cost().filter(|most| spent > 0.0 && spent >= *most) {
+            return Err(End::Failed(cost_exceeded(spent, most)));
+        }
         let give_up = Instant::now() + PATIENCE;
         let mut unanswered = 0;
+        let mut busy = "all functions that fit are".to_owned();
         loop {
-            let place = match self.fleet.choose(&self.job.request, &self.job.site.remotion_version) {
-                Choice::Place(place) => place,
+            let seat = match self.fleet.choose(&self.job.request, &self.job.site.remotion_version) {
+                Choice::Seat(seat) => seat,
                 Choice::Later(until) if until < give_up => {
                     self.tell.pause(until.saturating_duration_since(Instant::now())).await?;
                     continue;
                 }
-                Choice::Later(_) => return Err(End::Throttled),
+                Choice::Later(_) => return Err(End::Throttled(busy)),
                 Choice::Nowhere(why) => {
                     return Err(End::Failed(Failure::new("lambda_not_configured", why, false)));
                 }
             };
-            let bucket = match &self.job.request.force_bucket_name {
-                Some(bucket) => bucket.clone(),
-                None => place.remote.bucket().await.map_err(End::Failed)?,
-            };
-            let serve_url = place.remote.serve_url(&bucket, &self.job.site).await.map_err(End::Failed)?;
-            let trace = self.intend(place.address(bucket)).await?;
-            match self.send(&place, &trace, &serve_url).await? {
-                Ok(render_id) => {
-                    place.accepted();
-                    self.log.line("worker", &format!("started {render_id} at {}", place.function));
-                    self.answered(&render_id).await?;
-                    return Ok((place, render_id));
+            // A site may be large: a stop does not wait for it.
+            let answer = match self.tell.unless_stopped(prepared(&seat, &self.job)).await? {
+                Ok((bucket, serve_url)) => {
+                    let trace = self.intend(seat.address(bucket)).await?;
+                    self.send(&seat, &trace, &serve_url).await?.map_err(|error| (error, Some(trace)))
                 }
-                Err(NotStarted::Throttled(why)) => {
-                    place.throttled();
-                    self.log.line("worker", &format!("{} is throttled: {why}", place.function));
+                Err(refusal) => Err((NotStarted::Refused(refusal), None)),
+            };
+            match answer {
+                Ok(Started { render_id, cost_in_usd }) => {
+                    seat.accepted();
+                    self.log.line("worker", &format!("started {render_id} at {}", seat.function));
+                    self.has_cost(cost_in_usd);
+                    self.answered(&render_id).await?;
+                    return Ok((seat, render_id));
+                }
+                Err((NotStarted::Refused(Refusal::Passing(why)), _)) => {
+                    seat.throttled();
+                    busy = format!("{} takes nothing now: {why}", seat.function);
+                    self.log.line("worker", &busy);
                     self.dealt_with().await?;
                 }
-                Err(NotStarted::Refused(failure)) => {
+                Err((NotStarted::Refused(Refusal::Final(failure)), _)) => {
                     self.dealt_with().await?;
                     return Err(End::Failed(failure));
                 }
-                Err(NotStarted::Unanswered(why)) => {
+                Err((NotStarted::Unanswered(why), trace)) => {
                     unanswered += 1;
                     self.log.line("worker", &format!("the answer to the start was lost: {why}"));
-                    if let Some(render_id) = self.find(&place, &trace).await? {
+                    let found = match &trace {
+                        Some(trace) => self.find(&seat, trace).await?,
+                        None => None,
+                    };
+                    if let Some(render_id) = found {
                         self.answered(&render_id).await?;
-                        return Ok((place, render_id));
+                        return Ok((seat, render_id));
                     }
                     if unanswered == UNANSWERED {
-                        let message = format!("{} does not answer: {why}", place.function);
+                        let message = format!("{} does not answer: {why}", seat.function);
                         return Err(End::Failed(Failure::new("lambda_unreachable", message, true)));
                     }
                 }
@@ -202,7 +236,7 @@ impl Course {
         place: &Place,
         trace: &Trace,
         serve_url: &str,
-    ) -> Result<Result<String, NotStarted>, End> {
+    ) -> Result<Result<Started, NotStarted>, End> {
         let Trace { address, out_name, .. } = trace;
         let order = Order { job: &self.job, bucket: &address.bucket, serve_url, out_name };
         let answer = place.remote.start(order);
@@ -217,7 +251,9 @@ impl Course {
     async fn intend(&mut self, address: Address) -> Result<Trace, End> {
         let start = self.trace.as_ref().map_or(1, |trace| trace.start + 1);
         let extension = self.job.request.extension(self.job.kind);
+        let spent_before = self.trace.as_ref().map_or(0.0, Trace::spent);
         let trace = Trace::intent(self.job.render, start, address, extension, self.clock.now());
+        let trace = Trace { spent_before, ..trace };
         self.write_down(trace.clone()).await?;
         Ok(trace)
     }
@@ -232,8 +268,30 @@ impl Course {
     /// Nothing came of the last start: another attempt need not look for it.
     async fn dealt_with(&mut self) -> Result<(), End> {
         match self.trace.clone() {
-            Some(trace) => self.write_down(Trace { over: true, ..trace }).await,
-            None => Ok(()),
+            Some(trace) if !trace.over => self.write_down(Trace { over: true, ..trace }).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// What the start has cost so far. It is written down with what is written next.
+    fn has_cost(&mut self, dollars: f64) {
+        if let Some(trace) = &mut self.trace {
+            trace.cost = trace.cost.max(dollars);
+        }
+    }
+
+    /// What all starts of it may cost.
+    fn max_cost(&self) -> Option<f64> {
+        let asked = self.job.request.queue.as_ref().and_then(|queue| queue.max_cost);
+        asked.into_iter().chain(self.habits.max_cost).reduce(f64::min)
+    }
+
+    /// Somebody may have deleted the site from the bucket.
+    fn doubt_site(&self) {
+        if let Some(trace) = &self.trace
+            && let Some(place) = self.fleet.at(&trace.address)
+        {
+            place.remote.doubt(&trace.address.bucket, &self.job.site);
         }
     }
 
@@ -245,7 +303,7 @@ impl Course {
 
     /// Looks for a start that was not answered. A render says its output's name as soon as its composition is known; until
     /// then a recent one may be it.
-    async fn find(&mut self, place: &Place, trace: &Trace) -> Result<Option<String>, End> {
+    pub(super) async fn find(&mut self, place: &Place, trace: &Trace) -> Result<Option<String>, End> {
         self.log.line("worker", &format!("looking for start {} in the bucket", trace.start));
         let settle = match self.job.kind {
             Kind::Media => self.habits.settle,
@@ -254,14 +312,18 @@ impl Course {
         };
         // From now: when the request was on its way for the last time is not known.
         let settled_at = self.clock.now() + settle;
+        let mut patience = Patience::default();
         loop {
             let asked_at = self.clock.now();
-            match looked_for(place, trace, self.job.kind, settled_at).await {
+            match looked_for(place, trace, self.job.kind, asked_at, settled_at).await {
                 Ok(Sighting::Found(render_id)) => return Ok(Some(render_id)),
                 Ok(Sighting::Nothing) if asked_at >= settled_at => return Ok(None),
                 Ok(Sighting::Nothing | Sighting::Perhaps) => {}
                 Err(error) => {
                     self.log.line("worker", &format!("cannot look into the bucket: {error}; trying again"));
+                    if let Some(failure) = patience.tried_by(&error, &trace.address.bucket) {
+                        return Err(End::Failed(failure));
+                    }
                 }
             }
             self.tell.pause(SLOWEST_LOOK).await?;
@@ -270,7 +332,7 @@ impl Course {
 
     /// What there is to see of a render, once there is anything.
     async fn seen(&mut self, place: &Place, trace: &Trace, render_id: &str) -> Result<Option<Seen>, End> {
-        let mut told = false;
+        let (mut told, mut patience) = (false, Patience::default());
         loop {
             match place.remote.look(at(trace, render_id, self.job.kind)).await {
                 Ok(seen) => return Ok(seen),
@@ -282,6 +344,12 @@ impl Course {
                         self.log.line("worker", &why);
                         told = true;
                     }
+                    if let Some(failure) = patience.tried_by(&error, &trace.address.bucket) {
+                        // Whoever may not read may still be allowed to write: nobody will follow it any more.
+                        place.remote.cancel(at(trace, render_id, self.job.kind)).await.ok();
+                        self.dealt_with().await?;
+                        return Err(End::Failed(failure));
+                    }
                     self.tell.pause(SLOWEST_LOOK).await?;
                 }
             }
@@ -290,11 +358,9 @@ impl Course {
 
     /// Watches over it until it ends.
     async fn follow(&mut self, place: &Place, trace: &Trace, render_id: &str) -> Result<Output, End> {
-        let asked = self.job.request.queue.as_ref().and_then(|queue| queue.max_cost);
-        let max_cost = asked.into_iter().chain(self.habits.max_cost).reduce(f64::min);
         let mut look = QUICKEST_LOOK;
         let (mut pulse, mut beat_at) = (None, Instant::now());
-        let (mut last, mut costs) = (Progress::START, 0.0);
+        let (mut last, mut costs) = (Progress::START, trace.cost);
         loop {
             let asked_at = Instant::now();
             let seen = self.seen(place, trace, render_id).await?;
@@ -319,14 +385,19 @@ impl Course {
                 last = seen.progress;
                 self.tell.event(RunEvent::Progress(last)).await?;
             }
-            if seen.cost_in_usd >= costs + 0.01 {
+            self.has_cost(seen.cost_in_usd);
+            if seen.cost_in_usd >= costs + ACCOUNT {
                 costs = seen.cost_in_usd;
                 self.log
                     .line("lambda", &format!("{} frames, {costs:.3} dollars so far", last.frames_rendered));
+                // Should this attempt be cut off, the next one knows it.
+                if let Some(trace) = self.trace.clone() {
+                    self.write_down(trace).await?;
+                }
             }
             match &seen.state {
                 State::Running => {
-                    if let Some(failure) = self.overdue(&seen, beat_at, max_cost) {
+                    if let Some(failure) = self.overdue(&seen, beat_at, trace.spent_before) {
                         self.log.line("worker", &format!("giving it up: {failure}"));
                         self.stop_it(place, trace, render_id).await;
                         return Err(End::Failed(failure));
@@ -339,7 +410,7 @@ impl Course {
                 }
                 State::Cancelled => {
                     let message = "somebody cancelled it on Lambda";
-                    return Err(End::Failed(Failure::new("lambda_cancelled", message, false)));
+                    return Err(End::Failed(Failure::new(CANCELLED, message, false)));
                 }
                 State::Failed(failure) => return Err(End::Failed(failure.clone())),
             }
@@ -348,13 +419,10 @@ impl Course {
     }
 
     /// Why it is not worth waiting for any longer.
-    fn overdue(&self, seen: &Seen, beat_at: Instant, max_cost: Option<f64>) -> Option<Failure> {
-        if let Some(most) = max_cost.filter(|most| seen.cost_in_usd > *most) {
-            let message = format!(
-                "it has cost {:.4} dollars so far, and may cost {most} (queue.maxCost)",
-                seen.cost_in_usd
-            );
-            return Some(Failure::new("cost_exceeded", message, false));
+    fn overdue(&self, seen: &Seen, beat_at: Instant, spent_before: f64) -> Option<Failure> {
+        let spent = spent_before + seen.cost_in_usd;
+        if let Some(most) = self.max_cost().filter(|most| spent > *most) {
+            return Some(cost_exceeded(spent, most));
         }
         if self.clock.now() > seen.gives_up_at + OVERTIME {
             let message = "its main function has had no more time, and said nothing: deploy a function with a longer timeout, \
@@ -377,11 +445,15 @@ impl Course {
         seen: &Seen,
         (key, size): (&str, u64),
     ) -> Result<Output, End> {
+        let mut patience = Patience::default();
         let found = loop {
             match place.remote.size(&trace.address.bucket, key).await {
                 Ok(found) => break found,
                 Err(error) => {
                     self.log.line("worker", &format!("cannot look at the output: {error}; trying again"));
+                    if let Some(failure) = patience.tried_by(&error, &trace.address.bucket) {
+                        return Err(End::Failed(failure));
+                    }
                     self.tell.pause(SLOWEST_LOOK).await?;
                 }
             }
@@ -402,6 +474,7 @@ impl Course {
         if counts && frames_rendered != frame_count {
             return Err(incomplete(format!("{frames_rendered} frames of {frame_count} were rendered")));
         }
+        let cost = trace.spent_before + trace.cost.max(seen.cost_in_usd);
         let request = &self.job.request;
         let has_picture = self.job.kind == Kind::Still || request.codec().has_video();
         let side = |side: fn((u32, u32)) -> u32| seen.size.filter(|_| has_picture).map(side);
@@ -412,63 +485,20 @@ impl Course {
             frame_count: (counts && has_picture).then_some(frame_count),
             width: side(|(width, _)| width),
             height: side(|(_, height)| height),
-            cost_in_usd: (seen.cost_in_usd > 0.0).then_some(seen.cost_in_usd),
+            cost_in_usd: (cost > 0.0).then_some(cost),
             ..Output::default()
         })
     }
+}
 
-    /// Nothing of it may go on: neither what is known to be started nor what may have been.
-    async fn cancel(&mut self) {
-        let Some(trace) = self.trace.clone().filter(|trace| !trace.over) else { return };
-        let Some(place) = self.fleet.at(&trace.address) else { return };
-        let render_id = match &trace.render_id {
-            Some(render_id) => Some(render_id.clone()),
-            None => {
-                self.tell.deafen();
-                let longest = self.habits.settle + LAST_BREATH;
-                match tokio::time::timeout(longest, self.find(&place, &trace)).await {
-                    Ok(found) => found.unwrap_or_default(),
-                    Err(_) => None,
-                }
-            }
-        };
-        if let Some(render_id) = render_id {
-            self.stop_it(&place, &trace, &render_id).await;
-        }
-    }
+/// Where the render will lie, and what the function will open.
+async fn prepared(place: &Place, job: &Job) -> Result<(String, String), Refusal> {
+    let bucket = place.remote.bucket().await?;
+    let serve_url = place.remote.serve_url(&bucket, &job.site).await?;
+    Ok((bucket, serve_url))
+}
 
-    /// Stops it on Lambda, waits until it has stopped, and removes what it has left.
-    async fn stop_it(&mut self, place: &Place, trace: &Trace, render_id: &str) {
-        let at = at(trace, render_id, self.job.kind);
-        let give_up = Instant::now() + LAST_BREATH;
-        let mut asked = false;
-        while Instant::now() < give_up {
-            if !asked {
-                match place.remote.cancel(at).await {
-                    Ok(()) => asked = true,
-                    Err(error) => {
-                        self.log.line("worker", &format!("cannot cancel {render_id}: {error}; trying again"));
-                    }
-                }
-            }
-            match place.remote.look(at).await {
-                Ok(Some(Seen { state: State::Running, .. })) => {}
-                Ok(_) if asked => {
-                    self.log.line("worker", &format!("{render_id} has stopped"));
-                    if let Err(error) = place.remote.delete(at).await {
-                        self.log.line("worker", &format!("its files are still there: {error}"));
-                    }
-                    return;
-                }
-                Ok(_) => return,
-                Err(error) => self.log.line("worker", &format!("cannot see whether it has stopped: {error}")),
-            }
-            tokio::time::sleep(QUICKEST_LOOK).await;
-        }
-        self.log.line(
-            "worker",
-            "it has not said that it stopped; its functions end by themselves when their time is over",
-        );
-        tracing::warn!(render.id = %self.job.render, lambda.render = render_id, "a render on Lambda did not confirm that it was cancelled");
-    }
+fn cost_exceeded(spent: f64, most: f64) -> Failure {
+    let message = format!("it has cost {spent:.4} dollars so far, and may cost {most} (queue.maxCost)");
+    Failure::new("cost_exceeded", message, false)
 }

@@ -1,5 +1,6 @@
 //! The functions there are, and which one a render goes to.
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,6 +22,8 @@ pub(crate) struct Place {
     pub(crate) account: Option<u32>,
     pub(crate) region: String,
     pub(crate) function: String,
+    /// The bucket that is configured for it.
+    pub(crate) bucket: Option<String>,
     /// The Remotion it was deployed with; none when its name does not tell.
     pub(crate) version: Option<String>,
     /// The longest that one invocation takes.
@@ -74,9 +77,17 @@ impl Place {
     }
 }
 
-/// A render under way at a place.
+/// A render under way at a place, or about to be.
 #[derive(Debug)]
 pub(crate) struct Seat(Arc<Place>);
+
+impl Deref for Seat {
+    type Target = Place;
+
+    fn deref(&self) -> &Place {
+        &self.0
+    }
+}
 
 impl Drop for Seat {
     fn drop(&mut self) {
@@ -91,8 +102,8 @@ pub(crate) struct Fleet(pub(crate) Vec<Arc<Place>>);
 /// Where a render goes.
 #[derive(Debug)]
 pub(crate) enum Choice {
-    /// There.
-    Place(Arc<Place>),
+    /// There, where it counts from now on: others choose while it is being started.
+    Seat(Seat),
     /// Nowhere before then: all that fit are throttled.
     Later(Instant),
     /// Nowhere, for this reason.
@@ -105,6 +116,11 @@ impl Fleet {
         let asked = |place: &Place| {
             request.region.as_ref().is_none_or(|region| *region == place.region)
                 && request.function_name.as_ref().is_none_or(|name| *name == place.function)
+                && request
+                    .force_bucket_name
+                    .as_ref()
+                    .is_none_or(|bucket| Some(bucket) == place.bucket.as_ref())
+                && request.renderer_function_name.as_ref().is_none_or(|name| self.reaches(place, name))
         };
         let asked: Vec<_> = self.0.iter().filter(|place| asked(place)).collect();
         if asked.is_empty() {
@@ -123,12 +139,18 @@ impl Fleet {
         let now = Instant::now();
         let awake = fitting.iter().filter(|place| place.rest().until.is_none_or(|until| until <= now));
         match awake.min_by_key(|place| place.load.under_way.load(Ordering::Relaxed)) {
-            Some(place) => Choice::Place(Arc::clone(place)),
+            Some(place) => Choice::Seat(place.occupy()),
             None => {
                 let first = fitting.iter().filter_map(|place| place.rest().until).min();
                 Choice::Later(first.unwrap_or(now))
             }
         }
+    }
+
+    /// Whether the function at a place can call the one of that name, which must be in the same region of the same account.
+    fn reaches(&self, place: &Place, name: &str) -> bool {
+        let beside = |other: &Arc<Place>| other.account == place.account && other.region == place.region;
+        self.0.iter().any(|other| beside(other) && other.function == name)
     }
 
     /// The function of an earlier attempt, if it is still configured.
@@ -143,6 +165,11 @@ impl Fleet {
 
 fn wanted(request: &RenderRequest) -> String {
     let part = |name: &str, value: &Option<String>| value.as_ref().map(|value| format!("{name} `{value}`"));
-    let parts = [part("the name", &request.function_name), part("the region", &request.region)];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(" in ")
+    let parts = [
+        part("the name", &request.function_name),
+        part("the region", &request.region),
+        part("the bucket", &request.force_bucket_name),
+        part("beside it the function", &request.renderer_function_name),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" and ")
 }

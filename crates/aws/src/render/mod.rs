@@ -1,7 +1,7 @@
 //! The renderer on Remotion Lambda.
 //!
-//! [`LambdaRenderer`] turns a job into a run; `course` is one attempt from top to bottom, `trace` what the next attempt
-//! must know of it, `search` finds a start that was not answered, `fleet` has the functions there are, `remote` what is asked of AWS and `client` how, `sites` brings
+//! [`LambdaRenderer`] turns a job into a run; `course` is one attempt from top to bottom, `stop` ends it before its time, `trace` what the next attempt
+//! must know of it, `search` finds a start that was not answered, `patience` bears with storage, `fleet` has the functions there are, `remote` what is asked of AWS and `client` how, `sites` brings
 //! bundles to the bucket, `compositions` looks into one, `cause` explains what went wrong.
 
 mod cause;
@@ -9,10 +9,12 @@ mod client;
 mod compositions;
 mod course;
 mod fleet;
+mod patience;
 mod remote;
 mod run;
 mod search;
 mod sites;
+mod stop;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -78,13 +80,15 @@ impl LambdaRenderer {
             Accounts::check(function.account)?;
             let named = function.name.parse::<remotion_lambda::FunctionName>().ok();
             let seconds = named.as_ref().map(remotion_lambda::FunctionName::timeout_in_seconds);
+            let timeout = seconds.map_or(LONGEST, |seconds| Duration::from_secs(seconds.into()));
             Ok(Arc::new(Place {
                 account: function.account,
                 region: function.region.clone(),
                 function: function.name.clone(),
+                bucket: function.bucket.clone(),
                 version: named.and_then(|name| name.version()),
-                timeout: seconds.map_or(LONGEST, |seconds| Duration::from_secs(seconds.into())),
-                remote: Arc::new(Deployed::new(function, accounts.clone(), sites.clone())),
+                timeout,
+                remote: Arc::new(Deployed::new(function, timeout, accounts.clone(), sites.clone())),
                 load: Load::default(),
             }))
         };

@@ -12,13 +12,16 @@ use lastframe_core::{Failure, Kind, Progress};
 #[async_trait]
 pub(crate) trait Remote: std::fmt::Debug + Send + Sync {
     /// The bucket that its renders go to when they name none.
-    async fn bucket(&self) -> Result<String, Failure>;
+    async fn bucket(&self) -> Result<String, Refusal>;
 
     /// What the function opens for this site, which is brought to the bucket if it is not there.
-    async fn serve_url(&self, bucket: &str, site: &SiteVersion) -> Result<String, Failure>;
+    async fn serve_url(&self, bucket: &str, site: &SiteVersion) -> Result<String, Refusal>;
+
+    /// A function could not open this site: before the next render it is looked for in the bucket again.
+    fn doubt(&self, bucket: &str, site: &SiteVersion);
 
     /// Starts the render; of a still, returns when it is made. Sends the request once.
-    async fn start(&self, order: Order<'_>) -> Result<String, NotStarted>;
+    async fn start(&self, order: Order<'_>) -> Result<Started, NotStarted>;
 
     /// How far it is, from the bucket; none while nothing is written of it.
     async fn look(&self, at: At<'_>) -> io::Result<Option<Seen>>;
@@ -56,13 +59,28 @@ pub(crate) struct At<'a> {
     pub(crate) kind: Kind,
 }
 
+/// What a start was answered with.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) render_id: String,
+    /// What it has cost already, in US dollars: a still is made by now.
+    pub(crate) cost_in_usd: f64,
+}
+
+/// Why something was not done.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// AWS has no room or cannot be asked now, which is nothing that the render could help.
+    Passing(String),
+    /// It would be refused again.
+    Final(Failure),
+}
+
 /// Why a start was not answered with a render.
 #[derive(Debug)]
 pub(crate) enum NotStarted {
-    /// AWS has no room now. Nothing was started.
-    Throttled(String),
-    /// It was refused. Nothing was started.
-    Refused(Failure),
+    /// Nothing was started.
+    Refused(Refusal),
     /// The answer was lost: it may have been started.
     Unanswered(String),
 }

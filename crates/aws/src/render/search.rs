@@ -10,6 +10,8 @@ use super::fleet::Place;
 use super::remote::{At, State};
 use super::trace::Trace;
 
+/// So long after its time a function is taken for dead, as Remotion does.
+pub(crate) const OVERTIME: Duration = Duration::from_secs(20);
 /// Clocks of AWS and ours may differ by so much.
 pub(crate) const SKEW: Duration = Duration::from_secs(60);
 
@@ -31,6 +33,7 @@ pub(crate) async fn looked_for(
     place: &Place,
     trace: &Trace,
     kind: Kind,
+    now: Timestamp,
     settled_at: Timestamp,
 ) -> io::Result<Sighting> {
     let since = trace.intended_at - SKEW;
@@ -47,7 +50,9 @@ pub(crate) async fn looked_for(
             // One that failed before it had a name has cost next to nothing.
             None => {
                 let then = since..=settled_at + SKEW;
-                perhaps |= seen.state == State::Running && then.contains(&seen.launched_at);
+                // One whose time is over will never say.
+                let alive = seen.state == State::Running && now <= seen.gives_up_at + OVERTIME;
+                perhaps |= alive && then.contains(&seen.launched_at);
             }
         }
     }

@@ -1,8 +1,9 @@
 //! Bringing bundles to where functions can open them.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
@@ -18,13 +19,24 @@ const AT_ONCE: usize = 8;
 /// What is brought last: where it is, everything else is.
 const LAST: &str = "index.html";
 
-/// The versions of sites that are known to be in a bucket.
+/// Which versions of sites are known to be in which bucket. One that is being brought holds up those who wait for it alone.
 #[derive(Debug, Default)]
 pub(crate) struct Published {
-    known: Mutex<HashSet<(String, String)>>,
+    known: std::sync::Mutex<HashMap<(String, String), Arc<Mutex<bool>>>>,
 }
 
 impl Published {
+    fn known(&self, bucket: &str, version: &str) -> Arc<Mutex<bool>> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(known.entry((bucket.to_owned(), version.to_owned())).or_default())
+    }
+
+    /// It may have been deleted: the next who needs it looks again.
+    pub(crate) fn doubt(&self, bucket: &str, version: &str) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.remove(&(bucket.to_owned(), version.to_owned()));
+    }
+
     /// Brings a version's bundle to the bucket if it is not there, and gives the name it has there. Whoever knows a version,
     /// which is the digest of what is in it, can then read it: Remotion's functions open sites by URL.
     pub(crate) async fn publish(
@@ -35,9 +47,9 @@ impl Published {
         folder: &Path,
     ) -> io::Result<String> {
         let name = format!("lastframe-{version}");
-        let mut known = self.known.lock().await;
-        let place = (bucket.to_owned(), version.to_owned());
-        if known.contains(&place) {
+        let known = self.known(bucket, version);
+        let mut known = known.lock().await;
+        if *known {
             return Ok(name);
         }
         let prefix = format!("sites/{name}");
@@ -52,7 +64,7 @@ impl Published {
             }
             tracing::info!(bucket, site = name, "a site was brought to Remotion Lambda");
         }
-        known.insert(place);
+        *known = true;
         Ok(name)
     }
 }

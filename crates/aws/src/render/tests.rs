@@ -18,9 +18,11 @@ use tokio::time::Instant;
 
 use super::course::{Course, Habits};
 use super::fleet::{Fleet, Load, Place};
-use super::remote::{At, NotStarted, Order, Recent, Remote, Seen, State};
+use super::remote::{At, NotStarted, Order, Recent, Refusal, Remote, Seen, Started, State};
 use super::run::{Ends, LambdaRun};
 use super::trace::Trace;
+
+mod limits;
 
 /// A video of so many bytes, after so much time on Lambda.
 const SIZE: u64 = 4_711;
@@ -44,7 +46,7 @@ impl Clock for Times {
 }
 
 #[derive(Clone, Debug)]
-struct Started {
+struct Render {
     out_name: String,
     at: Instant,
     cancelled_at: Option<Instant>,
@@ -60,8 +62,16 @@ struct Faults {
     lost_answers: u32,
     /// So many starts do not happen, and nobody can tell.
     lost_starts: u32,
+    /// So many sites cannot be brought just now.
+    slow_down: u32,
+    /// A site is so large that it never arrives.
+    large_site: bool,
     /// So many looks fail.
     blind: u32,
+    /// Every look is refused.
+    refuses: Option<io::ErrorKind>,
+    /// Somebody's render never says whose it is.
+    mute: bool,
     /// Nothing happens after this time.
     stuck: Option<Duration>,
     /// It ends so.
@@ -70,6 +80,8 @@ struct Faults {
     short: u64,
     /// Dollars for each second.
     price: f64,
+    /// Dollars that a start has cost once it is answered.
+    still: f64,
     /// A stop is not heard.
     deaf: bool,
 }
@@ -86,7 +98,8 @@ struct Lambda {
 
 #[derive(Debug, Default)]
 struct World {
-    renders: BTreeMap<String, Started>,
+    renders: BTreeMap<String, Render>,
+    doubted: Vec<String>,
     faults: Faults,
     looks: u32,
 }
@@ -135,7 +148,7 @@ impl Lambda {
         self.clock.now() - at.elapsed()
     }
 
-    fn seen(&self, render: &Started, faults: &Faults) -> Seen {
+    fn seen(&self, render: &Render, faults: &Faults) -> Seen {
         let mut age = render.at.elapsed();
         if let Some(stuck) = faults.stuck {
             age = age.min(stuck);
@@ -153,7 +166,7 @@ impl Lambda {
             _ => State::Running,
         };
         Seen {
-            out_name: (age >= NAMELESS).then(|| render.out_name.clone()),
+            out_name: (age >= NAMELESS && !faults.mute).then(|| render.out_name.clone()),
             launched_at: self.wall(render.at),
             gives_up_at: self.wall(render.at) + FUNCTION_TIMEOUT,
             progress: Progress {
@@ -172,33 +185,43 @@ impl Lambda {
 
 #[async_trait]
 impl Remote for Lambda {
-    async fn bucket(&self) -> Result<String, Failure> {
+    async fn bucket(&self) -> Result<String, Refusal> {
         Ok("bucket".into())
     }
 
-    async fn serve_url(&self, _bucket: &str, site: &SiteVersion) -> Result<String, Failure> {
+    async fn serve_url(&self, _bucket: &str, site: &SiteVersion) -> Result<String, Refusal> {
         self.step().await;
+        if self.world().faults.large_site {
+            std::future::pending::<()>().await;
+        }
+        if take(&mut self.world().faults.slow_down) {
+            return Err(Refusal::Passing("S3 answers SlowDown".into()));
+        }
         Ok(site.version.clone())
     }
 
-    async fn start(&self, Order { out_name, .. }: Order<'_>) -> Result<String, NotStarted> {
+    fn doubt(&self, bucket: &str, site: &SiteVersion) {
+        self.world().doubted.push(format!("{bucket}/{}", site.version));
+    }
+
+    async fn start(&self, Order { out_name, .. }: Order<'_>) -> Result<Started, NotStarted> {
         self.step().await;
         let answer = {
             let mut world = self.world();
             if take(&mut world.faults.throttled) {
-                return Err(NotStarted::Throttled("Rate Exceeded".into()));
+                return Err(NotStarted::Refused(Refusal::Passing("Rate Exceeded".into())));
             }
             if take(&mut world.faults.lost_starts) {
                 return Err(NotStarted::Unanswered("timeout".into()));
             }
             let id = format!("render{}", world.renders.len() + 1);
             let (out_name, at) = (out_name.to_owned(), Instant::now());
-            let started = Started { out_name, at, cancelled_at: None, deleted: false };
-            world.renders.insert(id.clone(), started);
+            let render = Render { out_name, at, cancelled_at: None, deleted: false };
+            world.renders.insert(id.clone(), render);
             if take(&mut world.faults.lost_answers) {
                 Err(NotStarted::Unanswered("reset".into()))
             } else {
-                Ok(id)
+                Ok(Started { render_id: id, cost_in_usd: world.faults.still })
             }
         };
         self.step().await;
@@ -212,6 +235,9 @@ impl Remote for Lambda {
         if take(&mut world.faults.blind) {
             return Err(io::Error::other("SlowDown"));
         }
+        if let Some(kind) = world.faults.refuses {
+            return Err(io::Error::new(kind, "S3 refuses"));
+        }
         let World { renders, faults, .. } = &*world;
         Ok(renders.get(render_id).filter(|render| !render.deleted).map(|render| self.seen(render, faults)))
     }
@@ -222,7 +248,9 @@ impl Remote for Lambda {
         let recent = world.renders.iter().filter(|(_, render)| self.wall(render.at) >= since);
         let recent = recent.map(|(id, render)| Recent {
             render_id: id.clone(),
-            has_output: render.out_name == out_name && render.at.elapsed() >= TAKES,
+            has_output: render.out_name == out_name
+                && world.faults.stuck.is_none()
+                && render.at.elapsed() >= TAKES,
         });
         Ok(recent.collect())
     }
@@ -278,6 +306,7 @@ impl Server {
                 account: None,
                 region: "eu-central-1".into(),
                 function: format!("function-{index}"),
+                bucket: None,
                 version: Some("4.0.527".into()),
                 timeout: FUNCTION_TIMEOUT,
                 remote,
@@ -517,6 +546,10 @@ async fn what_goes_wrong_has_a_name_and_the_next_attempt_starts_anew() {
         assert_eq!(code(&server.attempt().await), expected, "{}", server.log());
         assert_eq!(lambda.world().renders["render1"].deleted, stopped, "{expected}");
         lambda.world().faults = Faults::default();
+        if expected == "cost_exceeded" {
+            // It is not tried again; a person who retries it forgets what it has cost.
+            server.checkpoint = None;
+        }
         assert!(matches!(server.attempt().await, End::Stored(_)), "{expected}");
         assert_eq!(lambda.starts(), 2);
     }

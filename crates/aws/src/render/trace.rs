@@ -36,6 +36,12 @@ pub(crate) struct Trace {
     /// Nothing came of it, and that was dealt with: the next start is another one.
     #[serde(default)]
     pub(crate) over: bool,
+    /// What all starts before this one have cost, in US dollars.
+    #[serde(default)]
+    pub(crate) spent_before: f64,
+    /// What this one has cost, as far as it is known.
+    #[serde(default)]
+    pub(crate) cost: f64,
 }
 
 impl Trace {
@@ -48,7 +54,21 @@ impl Trace {
         now: Timestamp,
     ) -> Self {
         let out_name = format!("{render}-{start}.{extension}");
-        Self { start, address, out_name, intended_at: now, render_id: None, over: false }
+        Self {
+            start,
+            address,
+            out_name,
+            intended_at: now,
+            render_id: None,
+            over: false,
+            spent_before: 0.0,
+            cost: 0.0,
+        }
+    }
+
+    /// What all starts have cost so far, in US dollars.
+    pub(crate) fn spent(&self) -> f64 {
+        self.spent_before + self.cost
     }
 
     pub(crate) fn checkpoint(&self) -> Checkpoint {

@@ -11,5 +11,6 @@ mod moto {
     lastframe_core::conformance!(crate::world::OnAws<crate::stand_in::Moto>);
 }
 mod own;
+mod peer;
 mod stand_in;
 mod world;

@@ -12,15 +12,17 @@
 //!   makes no difference: a ring that comes again claims nothing.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_sqs::types::QueueAttributeName;
 use futures_util::future::join_all;
-use lastframe_aws::queue::Options;
+use lastframe_aws::queue::{AwsQueue, Options};
 use lastframe_core::conformance::{Asks as _, LEASE, MINUTE, is_lost, key, render, succeeded};
 use lastframe_core::ports::{NewRender, Pausable, Queue as _, Redrive};
-use lastframe_core::{HandBack, ManualClock, Progress, Render, Status, TenantId};
+use lastframe_core::{Clock, HandBack, ManualClock, Progress, Render, Status, TenantId};
 
 use crate::stand_in::Aws;
 use crate::world::World;
@@ -47,9 +49,34 @@ async fn letter<A: Aws>(world: &World<A>) -> Option<String> {
 
 /// How many messages lie in that queue.
 async fn messages<A: Aws>(world: &World<A>, url: &str) -> u32 {
-    let name = aws_sdk_sqs::types::QueueAttributeName::ApproximateNumberOfMessages;
-    let asked = sqs(world).get_queue_attributes().queue_url(url).attribute_names(name.clone());
-    asked.send().await.unwrap().attributes.unwrap()[&name].parse().unwrap()
+    counted(world, url, QueueAttributeName::ApproximateNumberOfMessages).await
+}
+
+/// How many messages will lie in that queue in a while.
+async fn delayed<A: Aws>(world: &World<A>, url: &str) -> u32 {
+    counted(world, url, QueueAttributeName::ApproximateNumberOfMessagesDelayed).await
+}
+
+async fn counted<A: Aws>(world: &World<A>, url: &str, what: QueueAttributeName) -> u32 {
+    let asked = sqs(world).get_queue_attributes().queue_url(url).attribute_names(what.clone());
+    asked.send().await.unwrap().attributes.unwrap()[&what].parse().unwrap()
+}
+
+/// A clock by which ten seconds pass from one look to the next.
+#[derive(Debug)]
+struct Hurries {
+    wall: Arc<ManualClock>,
+    looked_at: AtomicU32,
+}
+
+impl Clock for Hurries {
+    fn now(&self) -> jiff::Timestamp {
+        self.wall.now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_secs(10) * self.looked_at.fetch_add(1, Ordering::Relaxed)
+    }
 }
 
 async fn objects<A: Aws>(world: &World<A>) -> Vec<String> {
@@ -239,13 +266,13 @@ on_both! {
     async fn a_failed_render_has_a_letter_until_it_is_no_longer_failed(world: World<A>) {
         let failed = world.failed("ann", render("a")).await;
         assert_eq!(letter(&world).await.unwrap(), format!("{{\"render\":\"{}\"}}", failed.id));
-        world.sweep().await;
+        world.subject.queue.sort_letters().await.unwrap();
         assert!(letter(&world).await.is_some(), "it has failed still");
         let which = Redrive {
             tenant: TenantId::new("ann"), ids: None, group: None, code: None, since: None, until: None, limit: 10,
         };
         assert_eq!(world.redrive(which).await.unwrap().renders, [failed.id]);
-        world.sweep().await;
+        world.subject.queue.sort_letters().await.unwrap();
         assert_eq!(letter(&world).await, None);
         // Each failure has its own.
         world.fail_for_good(&world.claims(&failed).await).await;
@@ -301,10 +328,7 @@ on_both! {
         // One that is handed back for less than a second comes in a second; nothing of a stand-in's time is waited for.
         let until = world.now() + Duration::from_millis(1);
         world.release(later.id, &lease.token, HandBack::Throttled { until }).await.unwrap();
-        let delayed = aws_sdk_sqs::types::QueueAttributeName::ApproximateNumberOfMessagesDelayed;
-        let asked = sqs(&world).get_queue_attributes().queue_url(&timers).attribute_names(delayed.clone());
-        let waiting: u32 = asked.send().await.unwrap().attributes.unwrap()[&delayed].parse().unwrap();
-        assert!(waiting >= 1, "{waiting}");
+        assert!(delayed(&world, &timers).await >= 1);
     }
 
     async fn a_ring_that_was_lost_is_rung_anew_after_half_an_hour(world: World<A>) {
@@ -315,6 +339,109 @@ on_both! {
         world.claims_nothing().await;
         world.pass(Duration::from_millis(1)).await;
         world.claims(&a).await;
+    }
+
+    async fn who_died_with_a_ring_keeps_its_lane_no_longer_than_half_an_hour(world: World<A>) {
+        for asked in [render("alone"), render("grouped").in_group("g")] {
+            let a = world.accept("ann", asked).await;
+            // A function that cannot start, or runs out of memory: the message is nobody's for as long as it is kept from others.
+            let received = sqs(&world).receive_message().queue_url(&world.subject.options.queue_url);
+            let received = received.visibility_timeout(900).send().await.unwrap().messages.unwrap();
+            assert_eq!(received.len(), 1);
+            world.claims_nothing().await;
+            world.pass(Duration::from_secs(30 * 60)).await;
+            let lease = world.claims(&a).await;
+            world.succeed(&lease).await;
+        }
+    }
+
+    async fn a_redrive_that_takes_long_says_that_there_is_more(world: World<A>) {
+        let clock = Arc::new(Hurries { wall: Arc::clone(&world.clock), looked_at: AtomicU32::new(0) });
+        let options = world.subject.options.clone();
+        let queue = AwsQueue::open(&world.subject.sdk, options, clock, Arc::new(())).await.unwrap();
+        let mut failed = Vec::new();
+        for _ in 0..4 {
+            failed.push(world.failed("ann", render("a")).await.id);
+        }
+        let mut which = Redrive {
+            tenant: TenantId::new("ann"), ids: None, group: None, code: None, since: None, until: None, limit: 4,
+        };
+        let first = queue.redrive(which.clone()).await.unwrap();
+        assert_eq!((first.renders.as_slice(), first.more), (&failed[..2], true));
+        which.ids = Some(failed.clone());
+        let rest = queue.redrive(which).await.unwrap();
+        assert_eq!((rest.renders.as_slice(), rest.more), (&failed[2..], false));
+    }
+
+    async fn a_delivery_that_the_index_does_not_show_yet_wakes_the_notifier_again(world: World<A>) {
+        let queue = &world.subject.queue;
+        let timers = world.subject.options.timers_url.clone().unwrap();
+        let mut asked = render("a");
+        let webhook = serde_json::json!({"url": "https://example.com/hook"});
+        asked.request.webhook = Some(serde_json::from_value(webhook).unwrap());
+        world.failed("ann", asked).await;
+        assert_eq!(messages(&world, &timers).await, 1, "it is owed at once");
+        let (timer, _) = peek(&world, &timers).await.unwrap();
+        queue.wake(&timer).await.unwrap();
+        assert_eq!((messages(&world, &timers).await, delayed(&world, &timers).await), (1, 0));
+
+        // As an index that has not heard of it. Stand-ins have none of that kind.
+        let db = aws_sdk_dynamodb::Client::new(&world.subject.sdk);
+        let number = serde_json::from_str::<serde_json::Value>(&timer).unwrap()["delivery"].as_i64().unwrap();
+        let hide = db.update_item().table_name(&world.subject.options.table).update_expression("REMOVE dp, ds");
+        let key = [("pk", format!("delivery/{number:019}")), ("sk", "delivery".to_owned())];
+        let hide = key.into_iter().fold(hide, |hide, (name, value)| hide.key(name, AttributeValue::S(value)));
+        hide.send().await.unwrap();
+        queue.wake(&timer).await.unwrap();
+        assert_eq!(delayed(&world, &timers).await, 1);
+    }
+
+    async fn a_ring_lies_in_the_dead_letters_as_long_as_its_lane_waits_for_it(world: World<A>) {
+        let dead = world.subject.options.dead_letters_url.clone().unwrap();
+        let mut rings = Vec::new();
+        for asked in [render("alone"), render("grouped").in_group("g")] {
+            let waits = world.accept("ann", asked).await;
+            let (body, receipt) = ring(&world).await.unwrap();
+            // As SQS does with a message that nobody could handle.
+            world.subject.queue.answered(&receipt).await;
+            let moved = sqs(&world).send_message().queue_url(&dead).message_body(&body);
+            moved.message_group_id(&body[..20]).message_deduplication_id(rings.len().to_string()).send().await.unwrap();
+            rings.push(waits);
+        }
+        world.subject.queue.sort_letters().await.unwrap();
+        assert_eq!(messages(&world, &dead).await, 2);
+        world.pass(Duration::from_secs(30 * 60)).await;
+        world.subject.queue.sort_letters().await.unwrap();
+        assert_eq!(messages(&world, &dead).await, 0, "their lanes have rung since");
+        world.claims_all_of(&[&rings[0], &rings[1]]).await;
+    }
+
+    async fn letters_that_are_left_lying_are_looked_at_every_ten_minutes(world: World<A>) {
+        let dead = world.subject.options.dead_letters_url.clone().unwrap();
+        let mut failed = Vec::new();
+        for _ in 0..12 {
+            failed.push(world.failed("ann", render("a")).await);
+        }
+        let minute = world.now().as_second() / 60 % 10;
+        world.clock.advance(MINUTE * u32::try_from(11 - minute).unwrap());
+        for render in &failed {
+            world.retry(render.id).await.unwrap();
+        }
+        world.subject.queue.sort_letters().await.unwrap();
+        assert_eq!(messages(&world, &dead).await, 2, "the oldest ten");
+        for lease in world.claims_all_of(&failed.iter().collect::<Vec<_>>()).await {
+            world.fail_for_good(&lease).await;
+        }
+        assert_eq!(messages(&world, &dead).await, 14);
+        world.clock.advance(9 * MINUTE);
+        world.subject.queue.sort_letters().await.unwrap();
+        // Also the two that were left: their renders are failed again.
+        assert_eq!(messages(&world, &dead).await, 14);
+        for render in &failed {
+            world.retry(render.id).await.unwrap();
+        }
+        world.subject.queue.sort_letters().await.unwrap();
+        assert_eq!(messages(&world, &dead).await, 0);
     }
 
     async fn a_ring_is_not_dropped_by_a_machine_whose_clock_is_behind(world: World<A>) {

@@ -35,7 +35,12 @@ impl Aws for Moto {
 
 /// How to reach it.
 pub(crate) async fn sdk<A: Aws>() -> SdkConfig {
+    sdk_at(A::url()).await
+}
+
+/// How to reach whatever is at that URL.
+pub(crate) async fn sdk_at(url: &str) -> SdkConfig {
     let keys = SharedCredentialsProvider::new(Credentials::new("test", "test", None, None, "test"));
     let sdk = lastframe_aws::sdk(None, Some("us-east-1")).await.into_builder();
-    sdk.region(Region::new("us-east-1")).endpoint_url(A::url()).credentials_provider(keys).build()
+    sdk.region(Region::new("us-east-1")).endpoint_url(url).credentials_provider(keys).build()
 }

@@ -10,7 +10,7 @@ use super::{Asks as _, LONG, MINUTE, MOMENT, RETRY, World, group, passing, perma
 use crate::notice::{Channel, NotifyOptions, WebhookOptions};
 use crate::outbox::{
     Delivery, DeliveryCounts, DeliveryFilter, DeliveryId, DeliveryStatus, Due, Ended, NoticeDefaults,
-    RedeliverError, Room, Secret, Settled, TenantNotices, TenantSecret, Try,
+    RedeliverError, Room, Route, Secret, Settled, TenantNotices, TenantSecret, Try,
 };
 use crate::ports::NewRender;
 use crate::{Outcome, Render, Status, TenantId};
@@ -18,7 +18,7 @@ use crate::{Outcome, Render, Status, TenantId};
 /// How long a delivery is held here.
 const HOLD: Duration = Duration::from_secs(30);
 /// Room for all there is.
-const ROOM: Room = Room { total: 1_000, each: 1_000, named: Vec::new() };
+const ROOM: Room = Room::for_each(1_000);
 
 fn webhook(url: &str) -> WebhookOptions {
     WebhookOptions { url: url.into(), secret: None, custom_data: None }
@@ -68,6 +68,10 @@ async fn ends(world: &World, new: NewRender, outcome: Outcome) -> Render {
 
 async fn deliveries(world: &World) -> Vec<Delivery> {
     world.outbox().deliveries(DeliveryFilter { limit: 1_000, ..DeliveryFilter::default() }).await.unwrap()
+}
+
+fn to(tenant: &str, endpoint: &str) -> Route {
+    Route { channel: Channel::Webhook, tenant: TenantId::new(tenant), endpoint: endpoint.into() }
 }
 
 fn renders(due: &[Due]) -> Vec<&str> {
@@ -276,16 +280,16 @@ pub(super) async fn room_is_kept(world: World) {
         ends(&world, telling(composition, &format!("https://{host}.example/")), succeeded()).await;
         world.clock.advance(MOMENT);
     }
-    let named = vec![("b.example:443".into(), 0), ("c.example:443".into(), 1)];
-    let due = take(&world, Room { total: 3, each: 2, named }).await;
+    let named = vec![(to("ann", "b.example:443"), 0), (to("ann", "c.example:443"), 1)];
+    let due = take(&world, Room { webhooks: 3, each: 2, named, ..ROOM }).await;
     assert_eq!(
         renders(&due),
         ["a1", "a2", "c1"],
         "first where the least is under way, then who has waited longest"
     );
-    let due = take(&world, Room { total: 2, each: 9, named: Vec::new() }).await;
+    let due = take(&world, Room { webhooks: 2, each: 9, ..ROOM }).await;
     assert_eq!(renders(&due), ["b1", "c2"]);
-    assert_eq!(take(&world, Room { total: 0, ..ROOM }).await.len(), 0);
+    assert_eq!(take(&world, Room { webhooks: 0, ..ROOM }).await.len(), 0);
 }
 
 pub(super) async fn an_endpoint_with_much_owed_delays_no_other(world: World) {
@@ -294,10 +298,37 @@ pub(super) async fn an_endpoint_with_much_owed_delays_no_other(world: World) {
     }
     world.clock.advance(MINUTE);
     ends(&world, told("alive"), succeeded()).await;
-    let due = take(&world, Room { total: 4, each: 4, named: Vec::new() }).await;
+    let due = take(&world, Room::for_each(4)).await;
     assert!(renders(&due).contains(&"alive"), "{:?}", renders(&due));
-    let named = vec![("dead.example:443".into(), 0)];
+    let named = vec![(to("ann", "dead.example:443"), 0)];
     assert_eq!(take(&world, Room { named, ..ROOM }).await.len(), 0);
+}
+
+pub(super) async fn a_tenant_with_much_owed_delays_no_other_at_the_same_endpoint(world: World) {
+    for number in 0..20 {
+        ends(&world, telling(&format!("dead-{number}"), "https://shared.example/dead"), succeeded()).await;
+    }
+    world.clock.advance(MINUTE);
+    let bobs = world.accept("bob", telling("bobs", "https://shared.example/alive")).await;
+    world.end(&world.claims(&bobs).await, succeeded()).await;
+    let due = take(&world, Room::for_each(4)).await;
+    assert!(renders(&due).contains(&"bobs"), "{:?}", renders(&due));
+    assert_eq!(due.len(), 4);
+    for due in due {
+        assert!(settle(&world, &due, Settled::Retry(Duration::ZERO)).await);
+    }
+    world.clock.advance(MOMENT);
+    let named = vec![(to("ann", "shared.example:443"), 0)];
+    assert_eq!(renders(&take(&world, Room { named, ..ROOM }).await), ["bobs"]);
+}
+
+pub(super) async fn mails_and_webhooks_are_in_nobodys_way(world: World) {
+    let mut both = told("both");
+    both.request.notify = Some(NotifyOptions { email: vec!["ann@a.example".into()] });
+    ends(&world, both, succeeded()).await;
+    let channels = |due: Vec<Due>| due.iter().map(|due| due.delivery.channel).collect::<Vec<_>>();
+    assert_eq!(channels(take(&world, Room { mails: 0, ..ROOM }).await), [Channel::Webhook]);
+    assert_eq!(channels(take(&world, Room { webhooks: 0, ..ROOM }).await), [Channel::Email]);
 }
 
 pub(super) async fn who_asks_learns_when_the_next_is_due(world: World) {
@@ -372,9 +403,13 @@ pub(super) async fn deliveries_are_told_newest_first_and_can_be_narrowed_and_pag
     assert_eq!(ids.len(), 4);
     assert!(ids.is_sorted_by(|a, b| a > b), "{ids:?}");
     assert_eq!(all[0].render, bobs.id);
-    let due = take_all(&world).await;
-    assert!(settle(&world, &due[0], Settled::Delivered).await);
-    assert!(settle(&world, &due[3], Settled::Failed).await);
+    for due in take_all(&world).await {
+        match due.request.composition.as_str() {
+            "a" => assert!(settle(&world, &due, Settled::Delivered).await),
+            "d" => assert!(settle(&world, &due, Settled::Failed).await),
+            _ => {}
+        }
+    }
     let found = async |filter: DeliveryFilter| -> Vec<DeliveryId> {
         let found = world.outbox().deliveries(DeliveryFilter { limit: 10, ..filter }).await.unwrap();
         found.into_iter().map(|delivery| delivery.id).collect()
@@ -387,8 +422,8 @@ pub(super) async fn deliveries_are_told_newest_first_and_can_be_narrowed_and_pag
     assert_eq!(found(DeliveryFilter { render: Some(bobs.id), ..any() }).await, ids[..1]);
     assert_eq!(found(DeliveryFilter { render: Some(bobs.id), tenant: ann(), ..any() }).await, []);
     assert_eq!(found(DeliveryFilter { before: Some(ids[1]), ..any() }).await, ids[2..]);
-    assert_eq!(found(status(DeliveryStatus::Delivered)).await, [due[0].delivery.id]);
-    assert_eq!(found(status(DeliveryStatus::Failed)).await, [due[3].delivery.id]);
+    assert_eq!(found(status(DeliveryStatus::Delivered)).await, ids[3..]);
+    assert_eq!(found(status(DeliveryStatus::Failed)).await, ids[..1]);
     assert_eq!(found(DeliveryFilter { tenant: ann(), ..status(DeliveryStatus::Pending) }).await, ids[1..3]);
     let two = DeliveryFilter { limit: 2, ..any() };
     assert_eq!(world.outbox().deliveries(two).await.unwrap().len(), 2);

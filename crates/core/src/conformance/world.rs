@@ -30,7 +30,7 @@ pub const MINUTE: Duration = Duration::from_secs(60);
 /// The least time there is.
 pub const MOMENT: Duration = Duration::from_millis(1);
 /// How long a test may take in life, where a promise that is not kept may be a wait for ever.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 /// The tenants that have what [`render`](super::render) asks for.
 pub const TENANTS: [&str; 3] = ["ann", "bob", "cid"];
 

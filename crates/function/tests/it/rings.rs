@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_lambda_events::event::sqs::SqsEvent;
+use lastframe_aws::queue::{AwsQueue, Options};
 use lastframe_core::ports::{Job, Queue as _, QueueError, Renderer, Run, RunEvent, Stop};
-use lastframe_core::{Checkpoint, Lease, Output, Status};
+use lastframe_core::{Checkpoint, Lease, Limits, Output, RetryPolicy, Status, SystemClock};
 use lastframe_function::render::{Function, Rings};
 use lastframe_store::Store;
+use lastframe_worker::Shutdown;
 use serde_json::json;
 use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::world::World;
 
@@ -69,8 +73,8 @@ impl Rings for Bell {
         self.said.lock().unwrap().push(format!("answered {receipt}"));
     }
 
-    async fn again(&self, receipt: &str, seconds: i32) {
-        self.said.lock().unwrap().push(format!("again {receipt} {seconds}"));
+    async fn unanswered(&self, receipt: &str, received: u32) {
+        self.said.lock().unwrap().push(format!("unanswered {receipt} {received}"));
     }
 }
 
@@ -109,6 +113,71 @@ impl Run for Course {
     }
 
     async fn stop(self: Box<Self>, _: Stop) {}
+}
+
+/// Renders that never end, and when each of them was stopped.
+#[derive(Debug, Default)]
+struct Endless {
+    begun: Arc<Notify>,
+    stopped: Arc<Mutex<Option<Instant>>>,
+}
+
+#[async_trait]
+impl Renderer for Endless {
+    async fn start(&self, _: Job, _: Option<Checkpoint>) -> Box<dyn Run> {
+        self.begun.notify_one();
+        Box::new(Standing(Arc::clone(&self.stopped)))
+    }
+}
+
+struct Standing(Arc<Mutex<Option<Instant>>>);
+
+#[async_trait]
+impl Run for Standing {
+    async fn next(&mut self) -> RunEvent {
+        std::future::pending().await
+    }
+
+    async fn stop(self: Box<Self>, _: Stop) {
+        *self.0.lock().unwrap() = Some(Instant::now());
+    }
+}
+
+/// A queue on AWS where connections are taken and each goes on as that says, and when they were.
+async fn at_a_bad_peer(hangs: bool) -> (Arc<AwsQueue>, Arc<Mutex<Vec<Instant>>>) {
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let note = Arc::clone(&taken);
+    tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok((peer, _)) = listener.accept().await {
+            note.lock().unwrap().push(Instant::now());
+            if hangs {
+                kept.push(peer);
+            }
+        }
+    });
+    let keys = aws_sdk_sqs::config::Credentials::new("test", "test", None, None, "test");
+    let sdk = lastframe_aws::sdk(None, Some("us-east-1"))
+        .await
+        .into_builder()
+        .endpoint_url(&url)
+        .credentials_provider(aws_sdk_sqs::config::SharedCredentialsProvider::new(keys))
+        .build();
+    let options = Options {
+        table: "table".into(),
+        queue_url: format!("{url}/1/queue.fifo"),
+        dead_letters_url: None,
+        timers_url: None,
+        bucket: "bucket".into(),
+        lease: Duration::from_secs(60),
+        retry: RetryPolicy::default(),
+        limits: Limits::default(),
+    };
+    let queue = AwsQueue::open(&sdk, options, Arc::new(SystemClock::new()), Arc::new(())).await.unwrap();
+    (Arc::new(queue), taken)
 }
 
 /// The function, and what tells that a checkpoint is on disk.
@@ -153,5 +222,59 @@ async fn a_ring_that_cannot_be_answered_comes_back_soon_and_what_is_behind_it_wa
     let failed: Vec<_> =
         response.batch_item_failures.iter().map(|failure| failure.item_identifier.as_str()).collect();
     assert_eq!(failed, ["11d6ee51-4cc7-4302-9e22-7cd8afdaadf0", "11d6ee51-4cc7-4302-9e22-7cd8afdaadf1"]);
-    assert_eq!(bell.said(), ["again receipt-0 15"]);
+    assert_eq!(bell.said(), ["unanswered receipt-0 1"]);
+}
+
+#[tokio::test]
+async fn a_queue_that_does_not_answer_keeps_no_attempt_beyond_its_invocation_or_its_lease() {
+    const INVOCATION: Duration = Duration::from_secs(12);
+    for handed_back in [true, false] {
+        let (world, ..) = function(false).await;
+        world.render().await;
+        let lease = world.store.claim("lambda:1", Duration::ZERO).await.unwrap().unwrap();
+        let endless = Endless::default();
+        let (begun, stopped) = (Arc::clone(&endless.begun), Arc::clone(&endless.stopped));
+        let mut worker = world.cloud.worker("lambda:1".into()).unwrap();
+        worker.renderer = Arc::new(endless);
+        worker.queue = at_a_bad_peer(true).await.0;
+        worker.options.heartbeat = Duration::from_secs(10);
+        let most = if handed_back { INVOCATION } else { lease.duration };
+        let hand_back = CancellationToken::new();
+        let attempt = worker.attempt(lease, &hand_back);
+        tokio::pin!(attempt);
+        tokio::select! {
+            () = &mut attempt => panic!("it ended before it began"),
+            () = begun.notified() => {}
+        }
+        // From here on nothing but time passes.
+        tokio::time::pause();
+        let before = Instant::now();
+        if handed_back {
+            tokio::select! {
+                () = &mut attempt => panic!("nothing ended it"),
+                () = tokio::time::sleep(INVOCATION) => hand_back.cancel(),
+            }
+        }
+        timeout(Duration::from_secs(3600), attempt).await.expect("the attempt ends");
+        let stopped = stopped.lock().unwrap().expect("the render is stopped") - before;
+        assert!(stopped <= most + Duration::from_millis(100), "{handed_back}: {stopped:?}");
+        tokio::time::resume();
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_cannot_claim_asks_ever_more_seldom_and_stops_when_it_is_told() {
+    let (world, ..) = function(false).await;
+    let (queue, taken) = at_a_bad_peer(false).await;
+    let mut worker = world.cloud.worker("machine".into()).unwrap();
+    worker.queue = queue;
+    tokio::time::pause();
+    let shutdown = Shutdown::default();
+    let working = tokio::spawn(Arc::new(worker).run(shutdown.clone()));
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    shutdown.drain.cancel();
+    timeout(Duration::from_secs(60), working).await.expect("it stops").unwrap();
+    let taken = taken.lock().unwrap();
+    let longest = taken.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+    assert!(longest >= Duration::from_secs(15), "{longest:?}");
 }

@@ -65,7 +65,6 @@ impl Watch {
             match client.events("/v1/events", place.as_deref()).await {
                 Ok(None) => return watched.poll(client).await,
                 Ok(Some(mut events)) => {
-                    until = Instant::now() + PATIENCE;
                     // A stream that says nothing for so long is a connection that nobody has closed.
                     while let Ok(Some(event)) = timeout(SILENCE, events.next()).await {
                         match event.name.as_str() {
@@ -81,6 +80,8 @@ impl Watch {
                             return Ok(watched.exit);
                         }
                     }
+                    // The server was there until now, however long ago the stream began.
+                    until = Instant::now() + PATIENCE;
                 }
                 Err(failed) if failed.exit == Exit::Unreachable && Instant::now() < until => {}
                 Err(failed) => return Err(failed),
@@ -216,4 +217,53 @@ impl Screen {
 fn describe_failure(render: &RenderView) -> String {
     let why = render.errors.first().map(|error| format!(": {}", error.message)).unwrap_or_default();
     format!("{}{why}", render.status)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// Reads what the command asks, and gives it this.
+    async fn answer(server: &TcpListener, kind: &str, body: &str) -> TcpStream {
+        let (mut connection, _) = server.accept().await.unwrap();
+        let mut asked = Vec::new();
+        while !asked.ends_with(b"\r\n\r\n") {
+            assert_ne!(connection.read_buf(&mut asked).await.unwrap(), 0);
+        }
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\nconnection: close\r\n\r\n");
+        connection.write_all((head + body).as_bytes()).await.unwrap();
+        connection
+    }
+
+    #[tokio::test]
+    async fn a_server_may_be_away_for_a_minute_however_long_it_was_listened_to() {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", server.local_addr().unwrap());
+        let client = Client::new(&url, "token".into(), None).unwrap();
+        let id: RenderId = "01890000-0000-7000-8000-000000000001".parse().unwrap();
+        let nowhere = Server { server: None, token: None, ca: None, data: None };
+        let watch = Watch { ids: vec![id], json: true, server: nowhere };
+        let mut watching = tokio::spawn(async move { watch.watch(&client).await });
+
+        let stream = answer(&server, "text/event-stream", "event: reset\nid: 1\ndata: {}\n\n").await;
+        // It looks at the render, so it has the stream.
+        let render = json!({
+            "renderId": id, "status": "rendering", "kind": "media", "serveUrl": "site", "siteVersion": "", "composition": "main",
+            "priority": 0, "attempt": 1, "maxAttempts": 3, "overallProgress": 0.5, "framesRendered": 5, "errors": [],
+            "runAt": "2026-01-01T00:00:00Z", "createdAt": "2026-01-01T00:00:00Z",
+        });
+        drop(answer(&server, "application/json", &render.to_string()).await);
+        tokio::time::pause();
+        tokio::time::advance(PATIENCE + AGAIN).await;
+        drop((server, stream));
+
+        let early = timeout(PATIENCE - 2 * AGAIN, &mut watching).await;
+        assert!(early.is_err(), "it goes on asking, but: {early:?}");
+        let failed = watching.await.unwrap().unwrap_err();
+        assert_eq!(failed.exit, Exit::Unreachable, "{failed:?}");
+    }
 }

@@ -79,6 +79,8 @@ pub(crate) struct DeliveryPage {
 #[into_params(parameter_in = Query)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ListQuery {
+    /// Of this tenant; an administrator's to say, and their own by default.
+    tenant: Option<String>,
     /// Of this render.
     render_id: Option<String>,
     /// So far: `pending`, `delivered` or `failed`.
@@ -117,12 +119,16 @@ pub(super) async fn list(
     if !errors.is_empty() {
         return Err(ApiError::Invalid(errors));
     }
-    let render = match &query.render_id {
-        Some(id) => Some(owned(&api, &caller, id).await?.id),
-        None => None,
+    let tenant = query.tenant.map(|tenant| caller.may_look_at(tenant)).transpose()?;
+    let (tenant, render) = match &query.render_id {
+        Some(id) => {
+            let render = owned(&api, &caller, id).await?;
+            (tenant.unwrap_or(render.tenant), Some(render.id))
+        }
+        None => (tenant.unwrap_or(caller.tenant), None),
     };
-    let (tenant, before) = (Some(caller.tenant), before.flatten());
-    let filter = DeliveryFilter { tenant, render, status, before, limit: limit + 1 };
+    let before = before.flatten();
+    let filter = DeliveryFilter { tenant: Some(tenant), render, status, before, limit: limit + 1 };
     let mut deliveries = api.outbox.deliveries(filter).await?;
     let more = deliveries.len() > limit as usize;
     deliveries.truncate(limit as usize);
@@ -174,14 +180,14 @@ pub(super) async fn redeliver(
     Ok((StatusCode::ACCEPTED, Json(DeliveryView::new(delivery, None))).into_response())
 }
 
-/// The caller's delivery of that name. Somebody else's does not exist for this caller.
+/// The delivery of that name, if the caller may see its tenant's. No other exists for this caller.
 async fn own(api: &Api, caller: &Caller, name: &str) -> Result<(Delivery, Vec<Try>), ApiError> {
     let none = ApiError::NotFound("delivery");
     let Some((render, number)): Option<(RenderId, DeliveryId)> = notify::parse_name(name) else {
         return Err(none);
     };
     let found = api.outbox.delivery(number).await?;
-    found.filter(|(found, _)| found.render == render && found.tenant == caller.tenant).ok_or(none)
+    found.filter(|(found, _)| found.render == render && caller.may_see(&found.tenant)).ok_or(none)
 }
 
 impl From<RedeliverError> for ApiError {

@@ -192,7 +192,7 @@ impl Listener {
             Ok::<_, ApiError>(Some(Seen { end, render: view(&self.api, render).await? }))
         };
         look.await
-            .map_err(|error| tracing::error!(%error, %render, "a live stream ends: a render cannot be read"))
+            .map_err(|error| tracing::error!(%error, render.id = %render, "a live stream ends: a render cannot be read"))
     }
 }
 

@@ -326,11 +326,15 @@ impl Checked {
         }
         // This here, and not before: a dry run would show it to whoever may submit, and a URL may be a secret.
         for request in &mut self.requests {
-            if let Some(id) = request.queue.as_ref().and_then(|queue| queue.retry_of)
-                && let Some(earlier) = api.queue.request(id).await?
+            let Some(id) = request.queue.as_ref().and_then(|queue| queue.retry_of) else { continue };
+            let Some(mut earlier) = api.queue.request(id).await? else { continue };
+            if may_take_environment(caller)
+                && runs_the_same(api, &self.sites[&request.serve_url], request, id, &earlier).await?
             {
-                request.with_secrets_of(earlier);
+                request.env_variables = earlier.env_variables.take();
+                request.chromium_options = earlier.chromium_options.take();
             }
+            request.with_secrets_of(earlier);
         }
         if api.queue.capabilities().notices {
             let told = api.outbox.tenant_notices(&caller.tenant).await?.defaults;
@@ -428,6 +432,29 @@ async fn check_retried(
     let Some(id) = request.queue.as_ref().and_then(|queue| queue.retry_of) else { return Ok(None) };
     let found = api.queue.get(id).await?.is_some_and(|render| render.tenant == caller.tenant);
     Ok((!found).then(|| FieldError::new("/queue/retryOf", "is no render of yours: leave it out")))
+}
+
+/// Whether another go has the surroundings of the earlier one for this caller: who may see a render and may not say anything of
+/// surroundings. Who may has said what they are to be.
+fn may_take_environment(caller: &Caller) -> bool {
+    caller.scopes.allow(Scope::RendersRead) && !caller.scopes.allow(Scope::RendersEnvironment)
+}
+
+/// Whether a request runs the very code that an earlier render did, and where it did. Code of another version or another
+/// composition could tell what the environment holds to who must not know, and another renderer takes it elsewhere.
+async fn runs_the_same(
+    api: &Api,
+    site: &SiteVersion,
+    request: &RenderRequest,
+    id: RenderId,
+    earlier: &RenderRequest,
+) -> Result<bool, ApiError> {
+    let renderer = renderers::renderer_of(&api.config, request);
+    Ok(earlier.renderer() == Some(renderer)
+        && api.queue.get(id).await?.is_some_and(|render| {
+            (&render.site, &render.site_version, &render.composition)
+                == (&site.name, &site.version, &request.composition)
+        }))
 }
 
 /// Everything wrong with a request that can be known before it is rendered.

@@ -4,8 +4,8 @@
 //! it went. A delivery that was taken and never settled is taken again: everything is told at least once.
 
 pub(crate) mod email;
-mod endpoints;
 mod name;
+mod routes;
 mod webhook;
 
 use std::fmt::Debug;
@@ -17,15 +17,14 @@ use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use lastframe_core::notice::Channel;
-use lastframe_core::outbox::{Due, Outbox, Settled, Try};
+use lastframe_core::outbox::{Due, Outbox, Route, Settled, Try};
 use lastframe_core::ports::QueueError;
 use lastframe_core::{Clock, Observer};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::endpoints::Endpoints;
-
 pub(crate) use self::name::{name, parse_name};
+pub(crate) use self::routes::Routes;
 pub(crate) use self::webhook::WebhookCourier;
 
 /// How long somebody who took a delivery has to settle it.
@@ -132,7 +131,7 @@ struct Alarm {
 
 /// A go that is over.
 struct Gone {
-    endpoint: String,
+    route: Route,
     /// Whether somebody was there, whatever they said.
     reached: bool,
 }
@@ -140,9 +139,9 @@ struct Gone {
 impl Notifier {
     /// Works until told to stop.
     pub(crate) async fn run(self, stop: Stop) {
-        let (mut endpoints, mut under_way) = (Endpoints::default(), JoinSet::new());
+        let (mut routes, mut under_way) = (Routes::default(), JoinSet::new());
         while !stop.drain.is_cancelled() {
-            let alarm = self.turn(&mut endpoints, &mut under_way).await.unwrap_or_else(|error| {
+            let alarm = self.turn(&mut routes, &mut under_way).await.unwrap_or_else(|error| {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "cannot look for what is due to be told"
@@ -151,13 +150,13 @@ impl Notifier {
             });
             tokio::select! {
                 () = stop.drain.cancelled() => {}
-                Some(gone) = under_way.join_next() => self.over(&mut endpoints, gone),
+                Some(gone) = under_way.join_next() => self.over(&mut routes, gone),
                 () = self.outbox.owed() => {}
                 () = self.rings(alarm) => {}
             }
         }
         // What ended while the worker drained is told before this server goes, if it can be told at once.
-        if let Err(error) = self.turn(&mut endpoints, &mut under_way).await {
+        if let Err(error) = self.turn(&mut routes, &mut under_way).await {
             tracing::error!(error = &error as &dyn std::error::Error, "cannot tell what has just ended");
         }
         tokio::select! {
@@ -167,20 +166,20 @@ impl Notifier {
     }
 
     /// Sees to what is due now, and returns when nothing more is. Once it is to drain it begins nothing, and what is under way
-    /// is dropped when it is to stop now: the outbox gives that again. What it learns of `endpoints` is for the next pass.
-    pub(crate) async fn pass(&self, endpoints: &mut Endpoints, stop: &Stop) -> Result<(), QueueError> {
+    /// is dropped when it is to stop now: the outbox gives that again. What it learns of `routes` is for the next pass.
+    pub(crate) async fn pass(&self, routes: &mut Routes, stop: &Stop) -> Result<(), QueueError> {
         let mut under_way = JoinSet::new();
         loop {
             if !stop.drain.is_cancelled() {
-                self.turn(endpoints, &mut under_way).await?;
+                self.turn(routes, &mut under_way).await?;
             }
             tokio::select! {
                 gone = under_way.join_next() => match gone {
-                    Some(gone) => self.over(endpoints, gone),
+                    Some(gone) => self.over(routes, gone),
                     None => return Ok(()),
                 },
                 () = stop.now.cancelled() => {
-                    endpoints.drop_all();
+                    routes.drop_all();
                     return Ok(());
                 }
             }
@@ -188,26 +187,22 @@ impl Notifier {
     }
 
     /// Takes what there is room for, and says when to look again.
-    async fn turn(
-        &self,
-        endpoints: &mut Endpoints,
-        under_way: &mut JoinSet<Gone>,
-    ) -> Result<Alarm, QueueError> {
+    async fn turn(&self, routes: &mut Routes, under_way: &mut JoinSet<Gone>) -> Result<Alarm, QueueError> {
         while let Some(gone) = under_way.try_join_next() {
-            self.over(endpoints, gone);
+            self.over(routes, gone);
         }
         let before = self.clock.now();
-        let room = endpoints.room(self.clock.monotonic());
-        if room.total > 0 {
+        let room = routes.room(self.clock.monotonic());
+        if room.webhooks + room.mails > 0 {
             for due in self.outbox.take_due(room, HOLD).await? {
-                endpoints.begin(&due.delivery.endpoint);
+                routes.begin(due.delivery.route());
                 under_way.spawn(self.go(due));
             }
         }
         // What was due before then was taken, or waits for room: for a go that ends, or for an endpoint that opens.
         let wall = self.outbox.next_due(before).await?;
         self.observer.deliveries_pending(self.outbox.delivery_counts().await?.pending);
-        Ok(Alarm { wall, monotonic: endpoints.next_opening(self.clock.monotonic()) })
+        Ok(Alarm { wall, monotonic: routes.next_opening(self.clock.monotonic()) })
     }
 
     /// Returns when the time of the alarm has come; never if it has none.
@@ -227,10 +222,10 @@ impl Notifier {
         }
     }
 
-    fn over(&self, endpoints: &mut Endpoints, gone: Result<Gone, tokio::task::JoinError>) {
+    fn over(&self, routes: &mut Routes, gone: Result<Gone, tokio::task::JoinError>) {
         // Nothing in a go panics but what was caught there, and nobody cuts one off before the end.
-        if let Ok(Gone { endpoint, reached }) = gone {
-            endpoints.end(&endpoint, reached, self.clock.monotonic());
+        if let Ok(Gone { route, reached }) = gone {
+            routes.end(&route, reached, self.clock.monotonic());
         }
     }
 
@@ -250,12 +245,11 @@ impl Notifier {
             let took_ms = u64::try_from((clock.monotonic() - begun).as_millis()).unwrap_or(u64::MAX);
             let (settled, code, error) = settle(told, due.delivery.tries);
             log(&due, settled, code, error.as_deref());
-            // A receiver that says no is there; so is one that cannot be asked for reasons of ours.
-            let reached = !matches!(settled, Settled::Retry(_)) || couriers.of(due.notice.channel).is_none();
+            let reached = reached(settled, code) || couriers.of(due.notice.channel).is_none();
             let tried = Try { at, took_ms, code, error };
             write_down(outbox.as_ref(), &due, tried, settled).await;
             observer.delivered(due.notice.channel.as_str(), outcome(settled));
-            Gone { endpoint: due.delivery.endpoint, reached }
+            Gone { route: due.delivery.route(), reached }
         }
     }
 }
@@ -288,6 +282,12 @@ fn settle(told: Told, tries: u32) -> (Settled, Option<u16>, Option<String>) {
     }
 }
 
+/// Whether somebody was there. Who answers says something about what was asked, and nothing about what is asked next; but
+/// for a mail server that is shutting down (421), a host that has had too much, and a proxy before nobody.
+const fn reached(settled: Settled, code: Option<u16>) -> bool {
+    !matches!((settled, code), (Settled::Retry(_), None | Some(421 | 429 | 502 | 503 | 504)))
+}
+
 const fn outcome(settled: Settled) -> &'static str {
     match settled {
         Settled::Delivered => "delivered",
@@ -297,19 +297,19 @@ const fn outcome(settled: Settled) -> &'static str {
 }
 
 fn log(due: &Due, settled: Settled, code: Option<u16>, error: Option<&str>) {
-    let (delivery_id, render_id) = (name(&due.delivery), due.delivery.render);
+    let (id, render) = (name(&due.delivery), due.delivery.render);
     let (channel, endpoint) = (due.notice.channel, &due.delivery.endpoint);
     let error = error.unwrap_or_default();
     match settled {
         Settled::Delivered => {
-            tracing::info!(%delivery_id, %render_id, %channel, endpoint, code, "told that a render has ended");
+            tracing::info!(delivery.id = id, render.id = %render, %channel, endpoint, code, "told that a render has ended");
         }
         Settled::Retry(wait) => {
             let again_in = format!("{} s", wait.as_secs());
-            tracing::warn!(%delivery_id, %render_id, %channel, endpoint, code, error, again_in, "not told yet");
+            tracing::warn!(delivery.id = id, render.id = %render, %channel, endpoint, code, error, again_in, "not told yet");
         }
         Settled::Failed => {
-            tracing::warn!(%delivery_id, %render_id, %channel, endpoint, code, error, "given up telling");
+            tracing::warn!(delivery.id = id, render.id = %render, %channel, endpoint, code, error, "given up telling");
         }
     }
 }
@@ -320,9 +320,9 @@ async fn write_down(outbox: &dyn Outbox, due: &Due, tried: Try, settled: Settled
             // False: it was held for too long, and is somebody else's now.
             Ok(true | false) => return,
             Err(error) if attempt == SETTLE_TRIES => {
-                let delivery_id = name(&due.delivery);
+                let (id, render) = (name(&due.delivery), due.delivery.render);
                 let error: &dyn std::error::Error = &error;
-                tracing::error!(error, %delivery_id, "cannot write down what was told; it will be told again");
+                tracing::error!(error, delivery.id = id, render.id = %render, "cannot write down what was told; it will be told again");
             }
             Err(_) => tokio::time::sleep(LOOK).await,
         }

@@ -1,8 +1,10 @@
 // What people do on the dashboard. `tests/it/dashboard.rs` starts the server that this looks at.
 
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { createServer } from "node:http";
 import { after, before, test } from "node:test";
+import { promisify } from "node:util";
 import { accessible, ask, ended, enter, fits, launch, person, server, submit, visit } from "./browser.mjs";
 
 let browser;
@@ -27,6 +29,49 @@ async function tabTo(page, name, key = "Tab") {
     await page.keyboard.press(key);
   }
   assert.fail(`${name} is not reached by ${key}, but ${[...passed].join(", ")}`);
+}
+
+/** Somebody who takes webhooks, and answers as they are told to. */
+async function receive(answer) {
+  const receiver = { answer, taken: [], url: "", close: () => server.close() };
+  const server = createServer((request, response) => {
+    request.resume();
+    receiver.taken.push(request.url);
+    response.writeHead(receiver.answer).end();
+  });
+  await new Promise((listening) => server.listen(0, "127.0.0.1", listening));
+  // A test that fails does not keep the others' end waiting.
+  server.unref();
+  receiver.url = `http://127.0.0.1:${server.address().port}/done`;
+  return receiver;
+}
+
+/** Signs in by a token, with the keyboard alone. */
+async function enterByKeys(page) {
+  await page.goto("/");
+  await page.getByRole("heading", { name: "Sign in to Lastframe" }).waitFor();
+  await tabTo(page, "Use a token instead");
+  await page.keyboard.press("Enter");
+  await tabTo(page, "Token");
+  await page.keyboard.insertText(process.env.LASTFRAME_TOKEN);
+  await page.keyboard.press("Enter");
+  await page.getByRole("heading", { level: 1, name: "Renders" }).waitFor();
+}
+
+/** Follows a link or presses a button, and waits for the page that it leads to: its heading is read first. */
+async function pressTo(page, name, heading) {
+  await tabTo(page, name);
+  await page.keyboard.press("Enter");
+  await arrived(page, heading);
+}
+
+const arrived = (page, heading) =>
+  page.waitForFunction((text) => document.activeElement?.tagName === "H1" && document.activeElement.textContent === text, heading);
+
+/** Writes something else into the field that has the focus. */
+async function rewrite(page, text) {
+  await page.keyboard.press("ControlOrMeta+A");
+  await page.keyboard.insertText(text);
 }
 
 test("somebody signs in with a password, is told when it is wrong, and signs out", async () => {
@@ -155,6 +200,51 @@ test("why a render failed is told with its place in the sources, and other props
   await leave();
 });
 
+test("who may not say anything of the environment tries other props in the one that was given", async () => {
+  const given = { envVariables: { REMOTION_GREETING: "hello" }, chromiumOptions: { gl: "swangle" } };
+  const id = await submit("env", given);
+  await ended(id);
+  const { token } = await ask("POST", "/v1/tokens", { name: "usual", scopes: ["renders:read", "renders:write"] });
+  const { page, leave } = await person(browser);
+  await enter(page, token);
+  await visit(page, `renders/${id}`, "env");
+  await page.getByRole("button", { name: "Retry with other props" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByText("the same environment and browser options").waitFor();
+  await dialog.getByLabel("Input props").fill('{"text": "two"}');
+  await page.getByRole("button", { name: "Render with these props" }).click();
+  await page.getByRole("link", { name: id.slice(-12) }).waitFor();
+  const next = page.url().split("/").at(-1);
+  const { inputProps, envVariables, chromiumOptions } = await ask("GET", `/v1/renders/${next}/request`);
+  assert.deepEqual({ inputProps, envVariables, chromiumOptions }, { inputProps: { text: "two" }, ...given });
+  assert.equal((await ended(next)).status, "succeeded");
+  await leave();
+});
+
+test("a command that is copied tells those whom the render told", async () => {
+  const receiver = await receive(200);
+  const id = await submit("tiny", { inputProps: { text: "it's one" }, webhook: { url: receiver.url } });
+  await ended(id);
+  const { page, leave } = await person(browser, { permissions: ["clipboard-read", "clipboard-write"] });
+  await enter(page);
+  await visit(page, `renders/${id}`, "tiny");
+  await page.locator(".delivery").filter({ hasText: "Delivered" }).waitFor();
+  await page.getByRole("button", { name: "Copy as curl" }).click();
+  await page.getByText("Copied a command").first().waitFor();
+  const command = await page.evaluate(() => navigator.clipboard.readText());
+  const env = { ...process.env, TOKEN: process.env.LASTFRAME_TOKEN };
+  const { stdout } = await promisify(execFile)("sh", ["-c", command], { env });
+  const { renderId: next, retryOf } = await ask("GET", `/v1/renders/${JSON.parse(stdout).renderId}`);
+  assert.equal(retryOf, id);
+  await ended(next);
+  await visit(page, `renders/${next}`, "tiny");
+  await page.locator(".delivery").filter({ hasText: "Delivered" }).waitFor();
+  assert.equal(receiver.taken.length, 2);
+  assert.deepEqual((await ask("GET", `/v1/renders/${next}/request`)).inputProps, { text: "it's one" });
+  await leave();
+  receiver.close();
+});
+
 test("what failed for good is queued again, chosen or all at once", async () => {
   for (const text of ["a", "b"]) await ended(await submit("metadata-throws", { inputProps: { text } }));
   const { page, leave } = await person(browser);
@@ -213,6 +303,64 @@ test("a list follows what happens, and is narrowed by state, group and the begin
   await leave();
 });
 
+test("a list is live also when it is narrowed before it was there", async () => {
+  const { page, leave } = await person(browser);
+  await enter(page);
+  await visit(page, "groups", "Groups");
+  let letGo;
+  const held = new Promise((go) => (letGo = go));
+  let first = true;
+  await page.route(/\/v1\/renders\?/, async (route) => {
+    if (first) {
+      first = false;
+      await held;
+    }
+    // What is held back is asked for no more.
+    await route.continue().catch(() => undefined);
+  });
+  const asked = page.waitForRequest(/\/v1\/renders\?/);
+  await page.getByRole("link", { name: "Renders", exact: true }).click();
+  await asked;
+  const narrowed = page.waitForResponse(/\/v1\/renders\?.*status=queued/);
+  await page.getByLabel("State").selectOption("queued");
+  await narrowed;
+  letGo();
+  const id = await submit("tiny", { queue: { group: "nobody-asks", runAt: "2999-01-01T00:00:00Z" } });
+  await page.locator(".row").filter({ hasText: "nobody-asks" }).waitFor();
+  await ask("POST", `/v1/renders/${id}/cancel`);
+  await page.locator(".row").filter({ hasText: "nobody-asks" }).waitFor({ state: "detached" });
+  await leave();
+});
+
+test("what failed is not asked for more than twice in a second, whatever happens", async () => {
+  const group = "falls-together";
+  const render = { serveUrl: "test", composition: "metadata-throws", queue: { group } };
+  const { renders } = await ask("POST", "/v1/renders/batch", { renders: Array(6).fill(render) });
+  const ids = renders.map(({ renderId }) => renderId);
+  for (const id of ids) await ended(id);
+  await ask("POST", `/v1/groups/${group}/pause`);
+  const { page, leave } = await person(browser);
+  await enter(page);
+  const asked = [];
+  const loads = (request) => request.url().includes("status=failed");
+  page.on("request", (request) => loads(request) && asked.push(request.url()));
+  // Once for itself, and once when it begins to listen.
+  let answered = 0;
+  const listens = page.waitForResponse((response) => loads(response.request()) && (answered += 1) === 2);
+  await visit(page, "failed", "Failed");
+  await listens;
+  const rows = page.locator(".row").filter({ hasText: group });
+  await rows.nth(5).waitFor();
+  const [before, since] = [asked.length, performance.now()];
+  await ask("POST", "/v1/redrive", { ids });
+  await rows.first().waitFor({ state: "detached" });
+  const most = 1 + Math.floor((performance.now() - since) / 500);
+  assert.ok(asked.length - before <= most, `asked ${asked.length - before} times, and ${most} is enough`);
+  for (const id of ids) await ask("POST", `/v1/renders/${id}/cancel`);
+  await ask("POST", `/v1/groups/${group}/resume`);
+  await leave();
+});
+
 test("a long list goes on, and keeps what was shown when something new comes", async () => {
   await ask("POST", "/v1/groups/long/pause");
   const render = { serveUrl: "test", composition: "tiny", queue: { group: "long" } };
@@ -259,23 +407,22 @@ test("an administrator pauses the queue and looks at another tenant", async () =
   await page.getByRole("dialog").getByRole("button", { name: "Pause the queue" }).click();
   await page.getByRole("button", { name: "Resume the queue" }).click();
   await page.getByRole("button", { name: "Pause the queue" }).waitFor();
+  const asked = [];
+  page.on("request", (request) => /\/v1\/renders\?/.test(request.url()) && asked.push(new URL(request.url()).searchParams.get("tenant")));
+  const looked = page.waitForRequest(/\/v1\/activity\?tenant=other$/);
   await page.getByRole("link", { name: "other" }).click();
   await page.getByRole("heading", { name: "Nothing matches" }).waitFor();
   assert.equal(await page.getByLabel("Tenant").inputValue(), "other");
+  await looked;
+  // Of nobody else, not even at first.
+  assert.deepEqual([...new Set(asked)], ["other"]);
   await leave();
 });
 
-test("all of it works by the keyboard alone", async () => {
+test("by the keyboard alone, somebody signs in, opens a render and cancels it", async () => {
   const id = await submit("slow", SLOW);
   const { page, leave } = await person(browser);
-  await page.goto("/");
-  await page.getByRole("heading", { name: "Sign in to Lastframe" }).waitFor();
-  await tabTo(page, "Use a token instead");
-  await page.keyboard.press("Enter");
-  await tabTo(page, "Token");
-  await page.keyboard.insertText(process.env.LASTFRAME_TOKEN);
-  await page.keyboard.press("Enter");
-  await page.getByRole("heading", { level: 1, name: "Renders" }).waitFor();
+  await enterByKeys(page);
 
   await page.evaluate(() => document.activeElement?.blur());
   await tabTo(page, "Skip to the content");
@@ -303,6 +450,73 @@ test("all of it works by the keyboard alone", async () => {
   // Whoever pressed a button that is gone is not thrown back to the top.
   assert.notEqual(await page.evaluate(() => document.activeElement?.tagName), "BODY");
   await leave();
+});
+
+test("by the keyboard alone, a render is submitted, tried with other props, and queued again", async () => {
+  const { page, leave } = await person(browser);
+  await enterByKeys(page);
+  await pressTo(page, "New render", "New render");
+  await tabTo(page, "Composition");
+  // As one chooses from a list by keys: by the beginning of the name.
+  await page.keyboard.type("throws");
+  assert.equal(await page.getByLabel("Composition").inputValue(), "throws");
+  await tabTo(page, "Input props");
+  await rewrite(page, '{"message": "by key"}');
+  await pressTo(page, "Submit the render", "throws");
+  await shows(page, "Failed");
+  const first = page.url().split("/").at(-1);
+  assert.deepEqual((await ask("GET", `/v1/renders/${first}/request`)).inputProps, { message: "by key" });
+
+  await tabTo(page, "Retry with other props");
+  await page.keyboard.press("Enter");
+  await page.getByRole("dialog").waitFor();
+  assert.equal(await page.evaluate(() => document.activeElement?.labels?.[0].textContent), "Input props");
+  await rewrite(page, '{"message": "by another key"}');
+  await tabTo(page, "Render with these props");
+  await page.keyboard.press("Enter");
+  await page.getByRole("link", { name: first.slice(-12) }).waitFor();
+  await arrived(page, "throws");
+  await shows(page, "Failed");
+  const next = page.url().split("/").at(-1);
+  assert.equal((await ask("GET", `/v1/renders/${next}`)).retryOf, first);
+  assert.deepEqual((await ask("GET", `/v1/renders/${next}/request`)).inputProps, { message: "by another key" });
+
+  await tabTo(page, "Skip to the content", "Shift+Tab");
+  await pressTo(page, "Failed", "Failed");
+  await tabTo(page, `Choose throws, ${next.slice(-12)}`);
+  await page.keyboard.press("Space");
+  const redriven = page.waitForResponse((answer) => answer.url().endsWith("/v1/redrive"));
+  await tabTo(page, "Retry 1 render", "Shift+Tab");
+  await page.keyboard.press("Enter");
+  assert.deepEqual((await (await redriven).json()).renders, [next]);
+  // One is led to the page's name, for the button has nothing to retry any more.
+  await arrived(page, "Failed");
+  await ended(next);
+  await page.getByRole("checkbox", { name: next.slice(-12) }).waitFor();
+  await leave();
+});
+
+test("by the keyboard alone, what was not delivered is sent again", async () => {
+  const receiver = await receive(410);
+  const id = await submit("tiny", { webhook: { url: receiver.url } });
+  await ended(id);
+  const { page, leave } = await person(browser);
+  await enterByKeys(page);
+  // The newest is the first that is met.
+  await pressTo(page, "tiny", "tiny");
+  assert.equal(page.url().split("/").at(-1), id);
+  const delivery = page.locator(".delivery");
+  await delivery.filter({ hasText: "Failed" }).filter({ hasText: "410" }).waitFor();
+  receiver.answer = 200;
+  const again = `Send again to ${new URL(receiver.url).host}`;
+  await tabTo(page, again);
+  await page.keyboard.press("Enter");
+  await delivery.filter({ hasText: "Delivered" }).filter({ hasText: "2 tries" }).waitFor();
+  assert.equal(receiver.taken.length, 2);
+  // Whoever sends one on goes on from there.
+  await page.waitForFunction((label) => document.activeElement?.getAttribute("aria-label") === label, again);
+  await leave();
+  receiver.close();
 });
 
 test("every page fits a phone, and has no serious fault in light and in dark", async () => {
@@ -351,14 +565,8 @@ test("the page's files are kept for good, and the page itself is asked about", a
 });
 
 test("what was not delivered is sent again", async () => {
-  let answer = 410;
-  const receiver = createServer((request, response) => {
-    request.resume();
-    response.writeHead(answer).end();
-  });
-  await new Promise((listening) => receiver.listen(0, "127.0.0.1", listening));
-  const url = `http://127.0.0.1:${receiver.address().port}/done`;
-  const id = await submit("tiny", { webhook: { url } });
+  const receiver = await receive(410);
+  const id = await submit("tiny", { webhook: { url: receiver.url } });
   await ended(id);
   const { page, leave } = await person(browser);
   await enter(page);
@@ -366,7 +574,7 @@ test("what was not delivered is sent again", async () => {
   const delivery = page.locator(".delivery");
   await delivery.filter({ hasText: "Failed" }).filter({ hasText: "410" }).waitFor();
   await accessible(page, "a render with a delivery");
-  answer = 200;
+  receiver.answer = 200;
   await page.getByRole("button", { name: /^Send again/ }).click();
   await delivery.filter({ hasText: "Delivered" }).filter({ hasText: "2 tries" }).waitFor();
   await leave();

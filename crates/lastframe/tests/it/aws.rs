@@ -18,7 +18,7 @@ const SECRET: &str = "s3cret";
 /// What all of them need.
 fn settings() -> String {
     format!(
-        "[enqueue]\nsite = \"{SITE}\"\ncomposition = \"main\"\n[queue]\nlease = \"3s\"\nretry_delay = \"200ms\"\n\
+        "[enqueue]\nsite = \"{SITE}\"\ncomposition = \"main\"\n[queue]\nlease = \"10s\"\nretry_delay = \"200ms\"\n\
          [webhook]\nallow_hosts = [\"127.0.0.1\"]\n[lambda]\nsettle = \"3s\"\n"
     )
 }

@@ -257,6 +257,7 @@ impl Stack {
         // has in those for single messages.
         let policy = json!({"Version": "2012-10-17", "Statement": [
             {"Effect": "Allow", "Action": "sqs:SendMessageBatch", "Resource": self.output("queuearn")},
+            {"Effect": "Allow", "Action": "sqs:ChangeMessageVisibilityBatch", "Resource": "*"},
         ]});
         let mails = json!({"Version": "2012-10-17", "Statement": [
             {"Effect": "Allow", "Action": "ses:SendEmail", "Resource": "*"},

@@ -7,7 +7,8 @@ use reqwest::Method;
 use reqwest::header::{COOKIE, ORIGIN, SET_COOKIE};
 use serde_json::{Value, json};
 
-use crate::server::{Server, client};
+use crate::server::{Server, client, project};
+use crate::sites::{bundle_with, upload};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn people_do_all_of_it_in_a_browser() {
@@ -151,6 +152,65 @@ async fn another_go_names_a_render_of_the_same_tenant() {
     let pointers: Vec<_> =
         problem["errors"].as_array().unwrap().iter().map(|error| error["pointer"].clone()).collect();
     assert!(pointers.contains(&json!("/queue/retryOf")), "{problem}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_go_has_the_environment_of_the_one_before_as_long_as_it_runs_the_same_code() {
+    let server = Server::start().await;
+    let usual = server.token_of("default", &["renders:read", "renders:write"]).await;
+    let later = json!({"runAt": "2999-01-01T00:00:00Z"});
+    let surroundings = (json!({"REMOTION_GREETING": "hunter2"}), json!({"gl": "angle"}));
+    let fields = json!({"envVariables": surroundings.0, "chromiumOptions": surroundings.1, "queue": later});
+    let first = server.submit("env", fields).await;
+    let requested = async |token: &str, id: &str| -> Value {
+        let asked = server.request_with(token, Method::GET, &format!("/v1/renders/{id}/request"));
+        asked.send().await.unwrap().json().await.unwrap()
+    };
+    // Another go at a render, with other props, and what that gives its browser.
+    let again = async |token: &str, earlier: &str, site: &str, composition: &str, fields: Value| {
+        let mut body = json!({
+            "serveUrl": site, "composition": composition, "inputProps": {"other": true},
+            "queue": {"retryOf": earlier, "runAt": "2999-01-01T00:00:00Z"},
+        });
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let answer =
+            server.request_with(token, Method::POST, "/v1/renders").json(&body).send().await.unwrap();
+        assert_eq!(answer.status(), 202, "{}", answer.text().await.unwrap());
+        let accepted: Value = answer.json().await.unwrap();
+        let id = accepted["renderId"].as_str().unwrap().to_owned();
+        let asked = requested(&server.token, &id).await;
+        (id, (asked["envVariables"].clone(), asked["chromiumOptions"].clone()))
+    };
+    let none = (Value::Null, Value::Null);
+
+    let (next, given) = again(&usual, &first, "test", "env", json!({})).await;
+    assert_eq!(given, surroundings);
+    // It may have what it is not told, and hand it on.
+    assert_eq!(requested(&usual, &next).await["envVariables"], json!({"REMOTION_GREETING": ""}));
+    assert_eq!(again(&usual, &next, "test", "env", json!({})).await.1, surroundings);
+    let dry = json!({"serveUrl": "test", "composition": "env", "dryRun": true, "queue": {"retryOf": first}});
+    let dry = server.request_with(&usual, Method::POST, "/v1/renders").json(&dry).send().await.unwrap();
+    assert_eq!(dry.json::<Value>().await.unwrap()["request"].get("envVariables"), None);
+
+    assert_eq!(again(&usual, &first, "test", "tiny", json!({})).await.1, none, "another composition");
+    server.add_site("twin").await;
+    assert_eq!(again(&usual, &first, "twin", "env", json!({})).await.1, none, "another site");
+    let blind = server.token_of("default", &["renders:write"]).await;
+    assert_eq!(again(&blind, &first, "test", "env", json!({})).await.1, none, "who sees no renders");
+    // Who may say what they are has said it.
+    assert_eq!(again(&server.token, &first, "test", "env", json!({})).await.1, none);
+    let own = json!({"envVariables": {"REMOTION_GREETING": "mine"}});
+    let given = again(&server.token, &first, "test", "env", own).await.1;
+    assert_eq!(given, (json!({"REMOTION_GREETING": "mine"}), Value::Null));
+
+    let renderer = project().join("node_modules/@remotion/renderer");
+    let query = [("renderer", renderer.to_str().unwrap())];
+    let (status, site) = upload(&server, &server.token, &query, bundle_with("more.txt")).await;
+    assert_eq!(status, 201, "{site}");
+    assert_eq!(again(&usual, &first, "test", "env", json!({})).await.1, none, "another version");
+    let before = server.render(&first).await["siteVersion"].as_str().unwrap().to_owned();
+    let pinned = format!("test@{before}");
+    assert_eq!(again(&usual, &first, &pinned, "env", json!({})).await.1, surroundings, "the version of then");
 }
 
 #[tokio::test(flavor = "multi_thread")]

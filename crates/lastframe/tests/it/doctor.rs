@@ -28,11 +28,12 @@ async fn a_machine_that_renders_is_well_with_a_server_and_without() {
     let mut server = Server::start().await;
     let (exit, findings) = doctor(server.data.path(), &[]);
     assert_eq!(exit, 0, "{findings:?}");
-    for what in
-        ["kernel", "clock", "config", "node", "browser", "data", "sync", "server", "token", "remotion"]
-    {
+    for what in ["kernel", "clock", "config", "node", "browser", "data", "server", "token", "remotion"] {
         assert_eq!(worst(&findings, what)["state"], "ok", "{findings:?}");
     }
+    // How fast it is does not depend on the program.
+    let sync = worst(&findings, "sync");
+    assert!(sync["state"] != "fail" && sync["found"].as_str().unwrap().contains("synced in"), "{sync}");
     assert!(worst(&findings, "remotion")["found"].as_str().unwrap().contains("ffprobe version"));
 
     server.signal("TERM");

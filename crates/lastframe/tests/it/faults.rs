@@ -106,7 +106,7 @@ async fn a_server_stopped_past_its_leases_changes_nothing_that_was_decided_meanw
     server.under_way(&id).await;
     server.signal("STOP");
     // Nothing can signal that a lease has run out in a process that stands still: only time passing does it.
-    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    tokio::time::sleep(std::time::Duration::from_secs(7)).await;
     server.signal("CONT");
     let render = assert_whole(&server, &id).await;
     assert_eq!(render["attempt"], 1, "{render}");

@@ -27,6 +27,8 @@ pub(crate) const FUNCTION: &str = "remotion-render-4-0-527-mem2048mb-disk10240mb
 /// Frames of every render, and how long one takes.
 pub(crate) const FRAMES: u64 = 30;
 const FRAME: Duration = Duration::from_millis(30);
+/// What lies in the bucket of a still. Nobody looks into it.
+pub(crate) const STILL: &[u8] = b"\x89PNG\r\n\x1a\n: a still";
 /// It says how far it is every so many frames.
 const TOLD: u64 = 6;
 /// How long it takes until the composition is known.
@@ -82,6 +84,7 @@ impl Function {
         });
         let routes = Router::new()
             .route("/2015-03-31/functions/{name}/invocations", post(invoke))
+            .route("/2021-11-15/functions/{name}/response-streaming-invocations", post(stream))
             .route("/", post(passed_on))
             .route("/2015-03-31/functions/{name}/configuration", get(configuration))
             .route("/2015-03-31/functions", get(list).post(create))
@@ -260,6 +263,66 @@ async fn start(shared: &Arc<Shared>, asked: Value) -> Response {
     axum::Json(json!({"type": "success", "bucketName": bucket, "renderId": id})).into_response()
 }
 
+/// Stills are made within the call, and told of bit by bit.
+async fn stream(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+    assert!(headers.contains_key("authorization"), "it is signed");
+    let asked: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(
+        (&asked["type"], &asked["version"], &asked["streamed"]),
+        (&json!("still"), &json!("4.0.527"), &json!(true))
+    );
+    shared.asked.send_modify(|asked| *asked += 1);
+    let id = {
+        let mut starts = shared.starts.lock().unwrap();
+        starts.push(asked.clone());
+        format!("abcdefgh{:02}", starts.len())
+    };
+    let mut render = Render { shared: Arc::clone(&shared), id: id.clone(), asked, progress: Value::Null };
+    // It is made whether or not anybody listens.
+    let (made, making) = oneshot::channel();
+    drop(tokio::spawn(async move {
+        made.send(render.still().await).ok();
+    }));
+    let still = making.await.unwrap();
+    if take(&mut shared.faults.lock().unwrap().lost) {
+        return (StatusCode::BAD_GATEWAY, "").into_response();
+    }
+    let mut said = Vec::new();
+    for (kind, body) in [(3, json!({"renderId": id})), (6, still)] {
+        let body = body.to_string();
+        said.extend(format!("remotion_buffer:{kind}:{}:0:{body}", body.len()).bytes());
+    }
+    let mut events = event("PayloadChunk", "application/octet-stream", &said);
+    events.extend(event("InvokeComplete", "application/json", b"{}"));
+    ([("content-type", "application/vnd.amazon.eventstream")], events).into_response()
+}
+
+/// A message of AWS's event streams.
+fn event(kind: &str, content: &str, payload: &[u8]) -> Vec<u8> {
+    let mut headers = Vec::new();
+    for (name, value) in [(":event-type", kind), (":content-type", content), (":message-type", "event")] {
+        headers.push(u8::try_from(name.len()).unwrap());
+        headers.extend(name.bytes());
+        // A string.
+        headers.push(7);
+        headers.extend(u16::try_from(value.len()).unwrap().to_be_bytes());
+        headers.extend(value.bytes());
+    }
+    let total = u32::try_from(12 + headers.len() + payload.len() + 4).unwrap();
+    let mut message = [total.to_be_bytes(), u32::try_from(headers.len()).unwrap().to_be_bytes()].concat();
+    message.extend(crc32(&message).to_be_bytes());
+    message.extend(headers);
+    message.extend(payload);
+    message.extend(crc32(&message).to_be_bytes());
+    message
+}
+
+/// The sum that AWS's event streams are checked by.
+fn crc32(bytes: &[u8]) -> u32 {
+    let step = |sum: u32, _| if sum & 1 == 1 { (sum >> 1) ^ 0xedb8_8320 } else { sum >> 1 };
+    !bytes.iter().fold(!0, |sum, byte| (0..8).fold(sum ^ u32::from(*byte), step))
+}
+
 struct Render {
     shared: Arc<Shared>,
     id: String,
@@ -294,8 +357,42 @@ impl Render {
         self.write(json!({"errors": [error], "fatalErrorTimestamp": now})).await;
     }
 
+    /// Makes a still, and gives what Remotion says of one. It writes of it once, when its composition is known.
+    async fn still(&mut self) -> Value {
+        let began = self.begin();
+        let name = self.asked["outName"].as_str().unwrap().to_owned();
+        let metadata = json!({
+            "startedDate": began, "totalChunks": 1, "estimatedTotalLambdaInvokations": 1,
+            "estimatedRenderLambdaInvokations": 1, "compositionId": self.asked["composition"],
+            "siteId": self.asked["serveUrl"], "codec": null, "type": "still", "imageFormat": self.asked["imageFormat"],
+            "inputProps": self.asked["inputProps"], "lambdaVersion": "4.0.527", "framesPerLambda": 1,
+            "memorySizeInMb": 2048, "region": "us-east-1", "renderId": self.id, "outName": name,
+            "privacy": self.asked["privacy"], "audioCodec": null, "deleteAfter": null, "numberOfGifLoops": null,
+            "downloadBehavior": {"type": "play-in-browser"}, "audioBitrate": null, "metadata": null,
+            "functionName": FUNCTION, "dimensions": {"width": 64, "height": 48}, "rendererFunctionName": FUNCTION,
+            "scale": 1, "outputFileIsConditional": null,
+        });
+        // Remotion writes how long it has left where it should write until when.
+        self.write(json!({"renderMetadata": metadata, "timeoutTimestamp": 119_900})).await;
+        tokio::time::sleep(FRAME).await;
+        let key = self.key(&name);
+        self.shared.s3.put_in(self.bucket(), &key, STILL).await;
+        json!({
+            "type": "success", "output": format!("https://s3.us-east-1.amazonaws.com/bucket/{key}"), "outKey": key,
+            "size": STILL.len(), "sizeInBytes": STILL.len(), "bucketName": self.bucket(), "renderId": self.id,
+            "estimatedPrice": {"accruedSoFar": 0.000_4, "displayCost": "<$0.001", "currency": "USD", "disclaimer": ""},
+            "receivedArtifacts": [],
+        })
+    }
+
     /// Writes that there is a render, of which nothing is known yet.
     async fn open(&mut self) -> i64 {
+        let now = self.begin();
+        self.write(json!({})).await;
+        now
+    }
+
+    fn begin(&mut self) -> i64 {
         let now = self.now();
         self.progress = json!({
             "cancellationEnabled": self.asked["enableCancellation"], "chunks": [], "framesRendered": 0, "framesEncoded": 0,
@@ -304,7 +401,6 @@ impl Render {
             "timeToRenderFrames": null, "timeoutTimestamp": now + 120_000, "functionLaunched": now,
             "serveUrlOpened": null, "compositionValidated": null, "receivedArtifact": [],
         });
-        self.write(json!({})).await;
         now
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::function::{FRAMES, FUNCTION, Faults, Function};
+use crate::function::{FRAMES, FUNCTION, Faults, Function, STILL};
 use crate::s3::{Fault, S3};
 use crate::server::{Server, command, project, run};
 
@@ -99,10 +99,11 @@ impl Aws {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_render_on_lambda_says_how_far_it_is_what_it_cost_and_where_its_file_is() {
     let aws = Aws::start().await;
-    let server = aws.server("").await;
+    let server = aws.server("[webhook]\nallow_hosts = [\"127.0.0.1\"]").await;
     let body = json!({
         "serveUrl": "test", "composition": "tiny", "inputProps": {"text": "ü"}, "framesPerLambda": 10, "region": "us-east-1",
-        "maxRetries": 2, "outName": "my film.mp4", "jpegQuality": 70, "envVariables": {"A": "b"}, "verbose": true,
+        "maxRetries": 2, "outName": "my film.mp4",
+        "webhook": {"url": "http://127.0.0.1:9/", "secret": "s3cret"}, "jpegQuality": 70, "envVariables": {"A": "b"}, "verbose": true,
     });
     let (status, accepted) = server.post("/v1/renders", &body).await;
     assert_eq!((status, &accepted["ignored"]), (202, &json!(["verbose"])), "{accepted}");
@@ -132,6 +133,9 @@ async fn a_render_on_lambda_says_how_far_it_is_what_it_cost_and_where_its_file_i
     ] {
         assert_eq!(asked[name], value, "{name}");
     }
+    // Who is told of the end is told by the server, once and after it has looked.
+    assert!(asked["webhook"].is_null() && asked["notify"].is_null(), "{asked}");
+    assert!(!asked.to_string().contains("s3cret"), "{asked}");
     let objects = aws.s3.objects().await;
     assert!(objects.contains(&format!("sites/{site}/index.html")), "{objects:?}");
 
@@ -156,6 +160,43 @@ async fn a_render_on_lambda_says_how_far_it_is_what_it_cost_and_where_its_file_i
     for words in [FUNCTION, "Remotion 4.0.527", BUCKET, "role remotion-lambda-role", "10 functions at once"] {
         assert!(told.contains(words), "{words} in\n{told}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_still_on_lambda_says_what_it_cost_and_is_made_once_though_its_answer_is_lost() {
+    let aws = Aws::start().await;
+    let server = aws.server("").await;
+    for lost in [0, 1] {
+        aws.function.befall(Faults { lost, ..Faults::default() });
+        let body =
+            json!({"serveUrl": "test", "composition": "tiny", "frame": 3, "inputProps": {"text": "ü"}});
+        let (status, accepted) = server.post("/v1/stills", &body).await;
+        assert_eq!(status, 202, "{accepted}");
+        let id = accepted["renderId"].as_str().unwrap();
+        let render = server.succeeded(id).await;
+        let asked = aws.function.starts().pop().unwrap();
+        for (name, value) in [
+            ("type", json!("still")),
+            ("frame", json!(3)),
+            ("streamed", json!(true)),
+            ("imageFormat", json!("png")),
+            ("privacy", json!("private")),
+            ("outName", json!(format!("{id}-1.png"))),
+            ("bucketName", json!(BUCKET)),
+        ] {
+            assert_eq!(asked[name], value, "{name}");
+        }
+        // What a lost answer would have said nobody knows.
+        let cost = if lost == 0 { json!(0.000_4) } else { Value::Null };
+        let output = &render["output"];
+        assert_eq!(
+            (&render["attempt"], &output["costInUsd"], &output["contentType"], &output["width"]),
+            (&json!(1), &cost, &json!("image/png"), &json!(64)),
+            "{render}"
+        );
+        assert_eq!(server.output(id).await, STILL);
+    }
+    assert_eq!(aws.function.starts().len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -208,7 +249,11 @@ async fn a_lost_answer_a_busy_account_and_a_slow_bucket_cost_no_attempt_and_no_s
     aws.s3.befall(Fault::None);
     aws.assert_once(&server, &id).await;
     let log = server.get(&format!("/v1/renders/{id}/log")).await.text().await.unwrap();
-    assert!(log.contains("is throttled") && log.contains("the answer to the start was lost"), "{log}");
+    assert!(
+        log.contains("takes nothing now: throttled by AWS")
+            && log.contains("the answer to the start was lost"),
+        "{log}"
+    );
 
     // A bucket that is away while frames are made is waited for.
     aws.function.halt(true);

@@ -40,7 +40,8 @@ async fn a_group_runs_in_order_and_another_does_not_wait_for_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retried_render_blocks_its_group_until_it_is_terminal() {
-    let server = Server::start().await;
+    // Long enough to be seen waiting.
+    let server = Server::configured("[render]\nconcurrency = 2\n[queue]\nretry_delay = \"5s\"\n").await;
     let group = json!({"group": "a", "maxAttempts": 2});
     let first =
         server.submit("slow", json!({"inputProps": {"frames": 20, "msPerFrame": 50}, "queue": group})).await;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use lastframe::config::{Config, Flags};
 use lastframe_worker::local::Sandbox;
 use reqwest::{Method, RequestBuilder, Response};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
@@ -21,7 +22,7 @@ const CONFIG: &str = r#"
 [render]
 concurrency = 2
 [queue]
-lease = "3s"
+lease = "6s"
 retry_delay = "200ms"
 "#;
 
@@ -413,8 +414,16 @@ pub(crate) fn run(server: &Server, arguments: &[&str]) -> (i32, String, String) 
 }
 
 pub(crate) fn send_signal(signal: &str, process: i32) {
-    let sent = Command::new("kill").args([format!("-{signal}"), process.to_string()]).status().unwrap();
-    assert!(sent.success(), "kill -{signal} {process}");
+    let signal = match signal {
+        "STOP" => Signal::STOP,
+        "CONT" => Signal::CONT,
+        "TERM" => Signal::TERM,
+        "INT" => Signal::INT,
+        "HUP" => Signal::HUP,
+        "KILL" => Signal::KILL,
+        other => panic!("no test sends {other}"),
+    };
+    kill_process(Pid::from_raw(process).unwrap(), signal).unwrap();
 }
 
 pub(crate) fn client() -> reqwest::Client {

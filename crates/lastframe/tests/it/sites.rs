@@ -11,7 +11,7 @@ use tower_http::services::ServeDir;
 use crate::server::{REMOTION, Server, bundle, client, project, run};
 
 /// The test site's bundle, with a file more.
-fn bundle_with(name: &str) -> Vec<u8> {
+pub(crate) fn bundle_with(name: &str) -> Vec<u8> {
     let folder = unpacked();
     std::fs::write(folder.path().join(name), "").unwrap();
     let packed = Command::new("tar").arg("-cz").arg("-C").arg(folder.path()).arg(".").output().unwrap();
@@ -29,7 +29,12 @@ fn unpacked() -> tempfile::TempDir {
     folder
 }
 
-async fn upload(server: &Server, token: &str, query: &[(&str, &str)], bundle: Vec<u8>) -> (u16, Value) {
+pub(crate) async fn upload(
+    server: &Server,
+    token: &str,
+    query: &[(&str, &str)],
+    bundle: Vec<u8>,
+) -> (u16, Value) {
     let answer = client()
         .post(format!("{}/v1/sites/test/versions", server.url))
         .bearer_auth(token)

@@ -32,11 +32,18 @@ const LATER: &str = "2999-01-01T00:00:00Z";
 struct Api {
     url: String,
     token: String,
+    http: reqwest::Client,
 }
 
 impl Api {
+    /// The same, for who has a token that was made just now.
+    fn with(&self, made: &Value) -> Self {
+        let token = made["token"].as_str().unwrap().to_owned();
+        Self { url: self.url.clone(), token, http: self.http.clone() }
+    }
+
     async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> (u16, Value) {
-        let mut request = client().request(method, format!("{}{path}", self.url)).bearer_auth(&self.token);
+        let mut request = self.http.request(method, format!("{}{path}", self.url)).bearer_auth(&self.token);
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -91,22 +98,22 @@ impl Api {
     }
 
     /// Waits until the figures say of webhooks that so many wait, and how often they were retried, delivered and given up.
-    async fn figures(&self, pending: u64, outcomes: [Option<u64>; 3]) {
-        let total = |(outcome, count): (&str, Option<u64>)| {
+    async fn figures(&self, pending: u64, outcomes: [u64; 3]) {
+        let total = |(outcome, count): (&str, u64)| {
             let series = format!("lastframe_deliveries_total{{channel=\"webhook\",outcome=\"{outcome}\"}}");
             (series, count)
         };
         let mut expected: Vec<_> =
             ["retried", "delivered", "failed"].into_iter().zip(outcomes).map(total).collect();
-        expected.push(("lastframe_deliveries_pending".into(), Some(pending)));
+        expected.push(("lastframe_deliveries_pending".into(), pending));
         let stand = async {
             loop {
-                let request = client().get(format!("{}/metrics", self.url)).bearer_auth(&self.token);
+                let request = self.http.get(format!("{}/metrics", self.url)).bearer_auth(&self.token);
                 let text = request.send().await.unwrap().text().await.unwrap();
                 let value = |series: &str| {
-                    text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
+                    text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse::<u64>().ok())
                 };
-                if expected.iter().all(|(series, count)| value(series) == *count) {
+                if expected.iter().all(|(series, count)| value(series) == Some(*count)) {
                     return;
                 }
                 // They follow what is written down, and nothing signals that they have.
@@ -124,8 +131,13 @@ impl Api {
     }
 }
 
+/// Waits until the webhook of that render is written down as delivered.
+pub(crate) async fn delivered(server: &Server, render: &str) {
+    api(server).delivered(render).await;
+}
+
 fn api(server: &Server) -> Api {
-    Api { url: server.url.clone(), token: server.token.clone() }
+    Api { url: server.url.clone(), token: server.token.clone(), http: client() }
 }
 
 /// A receiver in this process that answers what it is told to; 200 when it is told nothing more. 0 is no answer at all.
@@ -249,7 +261,7 @@ async fn under_clock(config: &str) -> (App, Api, Arc<ManualClock>, tempfile::Tem
     let flags = Flags { data: Some(data.path().into()), ..Flags::default() };
     let clock = Arc::new(ManualClock::new(SystemClock::new().now()));
     let app = App::start(without_renders(flags), Arc::clone(&clock) as _).await.unwrap();
-    let api = Api { url: format!("http://{}", app.address), token: token.trim().to_owned() };
+    let api = Api { url: format!("http://{}", app.address), token: token.trim().to_owned(), http: client() };
     (app, api, clock, data)
 }
 
@@ -269,7 +281,7 @@ async fn a_receiver_that_was_down_for_an_hour_hears_it_once_it_is_up() {
     }
     let down = api.tried(&id, 4).await;
     assert_eq!((&down["status"], &down["tries"]), (&json!("pending"), &json!(4)));
-    api.figures(1, [Some(4), None, None]).await;
+    api.figures(1, [4, 0, 0]).await;
     let mut receiver = Receiver::on(TcpListener::bind(address).await.unwrap(), &[503]);
     let next = down["nextTryAt"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     let wait = Duration::try_from(next - clock.now()).unwrap();
@@ -285,7 +297,7 @@ async fn a_receiver_that_was_down_for_an_hour_hears_it_once_it_is_up() {
     assert_eq!(json!(log), json!([null, null, null, null, 503, 200]));
     assert!(up["log"][0]["error"].as_str().unwrap().starts_with("cannot connect"), "{up}");
     assert_eq!((up.get("nextTryAt"), up["log"][5].get("error")), (None, None));
-    api.figures(0, [Some(5), Some(1), None]).await;
+    api.figures(0, [5, 1, 0]).await;
     app.stop(CancellationToken::new()).await.unwrap();
 }
 
@@ -305,7 +317,7 @@ async fn whoever_does_not_answer_holds_up_nobody_else_and_may_be_told_again() {
     let (id, _) = good.hears().await;
     let failed = api.tried(&refused, 1).await;
     assert_eq!((&failed["status"], &failed["log"][0]["code"]), (&json!("failed"), &json!(410)));
-    api.figures(6, [None, None, Some(1)]).await;
+    api.figures(6, [0, 0, 1]).await;
     assert!(hanging.heard.try_recv().is_err(), "four at once, and no more");
     let page = api.get("/v1/deliveries?status=pending&limit=4").await;
     assert_eq!(page["deliveries"].as_array().unwrap().len(), 4);
@@ -331,9 +343,20 @@ async fn whoever_does_not_answer_holds_up_nobody_else_and_may_be_told_again() {
     {
         let (made, token) = api.send(Method::POST, "/v1/tokens", Some(&new)).await;
         assert_eq!(made, 201, "{token}");
-        let other = Api { url: api.url.clone(), token: token["token"].as_str().unwrap().into() };
+        let other = api.with(&token);
         assert_eq!(other.send(Method::POST, &format!("{path}/redeliver"), None).await.0, status);
     }
+    // An administrator of whatever tenant sees to all of them.
+    let (_, admin) = api.send(Method::POST, "/v1/tokens", Some(&token(&["admin"], "other"))).await;
+    let admin = api.with(&admin);
+    assert_eq!(admin.delivery(&refused).await["deliveryId"], id);
+    assert_eq!(admin.get("/v1/deliveries").await["deliveries"], json!([]));
+    assert_eq!(admin.get("/v1/deliveries?tenant=default&limit=1").await["deliveries"][0]["deliveryId"], id);
+    assert_eq!(admin.send(Method::POST, &format!("{path}/redeliver"), None).await.0, 202);
+    assert_eq!(good.hears().await.0, id);
+    let (_, reader) = api.send(Method::POST, "/v1/tokens", Some(&token(&["renders:read"], "other"))).await;
+    let (status, problem) = api.with(&reader).send(Method::GET, "/v1/deliveries?tenant=default", None).await;
+    assert_eq!((status, &problem["code"]), (403, &json!("scope_missing")));
     for (query, pointer) in [("status=done", "/status"), ("limit=0", "/limit"), ("cursor=7", "/cursor")] {
         let (status, problem) = api.send(Method::GET, &format!("/v1/deliveries?{query}"), None).await;
         assert_eq!((status, &problem["errors"][0]["pointer"]), (422, &json!(pointer)));

@@ -8,8 +8,8 @@ use crate::power::Moment;
 use crate::seed;
 
 const BEGINS: usize = 300;
-const ENDS: usize = 500;
-const ENTRIES: usize = 900;
+const ENDS: usize = 700;
+const ENTRIES: usize = 1_100;
 /// Moments at which the power fails on top of it.
 const MOMENTS: usize = 6;
 

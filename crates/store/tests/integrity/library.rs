@@ -143,7 +143,7 @@ pub(crate) async fn fill(store: &Store) {
         let lease = claim(store).await.unwrap();
         store.finish(lease.render.id, &lease.token, outcome).await.unwrap();
     }
-    let room = Room { total: 2, each: 2, named: Vec::new() };
+    let room = Room::for_each(2);
     for due in store.take_due(room, Duration::from_secs(30)).await.unwrap() {
         let tried = Try { at: due.delivery.created_at, took_ms: 1, code: Some(200), error: None };
         assert!(store.settle(due.delivery.id, due.token, tried, Settled::Delivered).await.unwrap());

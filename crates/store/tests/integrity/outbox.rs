@@ -37,7 +37,7 @@ async fn ended(folder: &Path, names: &[&str]) {
 }
 
 async fn take(store: &Store) -> Vec<Due> {
-    let room = Room { total: 10, each: 10, named: Vec::new() };
+    let room = Room::for_each(10);
     store.take_due(room, Duration::from_secs(30)).await.unwrap()
 }
 

@@ -97,7 +97,7 @@ async fn secrets(store: &Store) -> Vec<RenderId> {
         }
     }
     store.cancel(ids[3]).await.unwrap();
-    let room = Room { total: 10, each: 10, named: Vec::new() };
+    let room = Room::for_each(10);
     for Due { delivery, token, .. } in store.take_due(room, Duration::from_secs(30)).await.unwrap() {
         let tried = Try { at: delivery.created_at, took_ms: 1, code: Some(200), error: None };
         assert!(store.settle(delivery.id, token, tried, Settled::Delivered).await.unwrap());

@@ -101,7 +101,7 @@ impl Machine<'_> {
 
     /// Each end of a render that tells somebody is owed once, as it was. Then it is delivered.
     async fn compare_deliveries(&self) -> Result<(), Wrong> {
-        let room = Room { total: usize::MAX, each: usize::MAX, named: Vec::new() };
+        let room = Room::for_each(usize::MAX);
         let due = self.store().take_due(room, LEASE).await.map_err(fault)?;
         let mut owed: Vec<_> = due.iter().map(|due| due.delivery.render).collect();
         owed.sort();
