@@ -8,7 +8,7 @@ import { chromium } from "playwright-core";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 /** No step takes so long unless it hangs, in milliseconds. */
-export const PATIENCE = 30_000;
+export const PATIENCE = 120_000;
 
 export const server = process.env.LASTFRAME_URL;
 export const token = process.env.LASTFRAME_TOKEN;

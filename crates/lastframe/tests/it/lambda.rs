@@ -105,10 +105,10 @@ async fn a_render_on_lambda_says_how_far_it_is_what_it_cost_and_where_its_file_i
         "maxRetries": 2, "outName": "my film.mp4",
         "webhook": {"url": "http://127.0.0.1:9/", "secret": "s3cret"}, "jpegQuality": 70, "envVariables": {"A": "b"}, "verbose": true,
     });
+    aws.function.halt(true);
     let (status, accepted) = server.post("/v1/renders", &body).await;
     assert_eq!((status, &accepted["ignored"]), (202, &json!(["verbose"])), "{accepted}");
     let id = accepted["renderId"].as_str().unwrap();
-    aws.function.halt(true);
     server.under_way(id).await;
     aws.function.halt(false);
     let render = aws.assert_once(&server, id).await;
@@ -206,10 +206,10 @@ async fn a_server_that_is_killed_at_any_moment_of_a_render_on_lambda_goes_on_wit
 
     // While the start is on its way: it happens, and nobody hears of it.
     aws.function.hold(true);
+    aws.function.halt(true);
     let id = server.submit("tiny", json!({})).await;
     aws.function.asked(1).await;
     server = aws.kill_and_restart(server).await;
-    aws.function.halt(true);
     aws.function.hold(false);
     // When frames are made, twice.
     for _ in 0..2 {
