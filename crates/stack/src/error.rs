@@ -99,10 +99,7 @@ pub(crate) fn is_there<T, E>(
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
-    let error = match asked {
-        Ok(_) => return Ok(true),
-        Err(error) => error,
-    };
+    let Err(error) = asked else { return Ok(true) };
     let status = error.raw_response().map(|response| response.status().as_u16());
     let code = error.as_service_error().and_then(ProvideErrorMetadata::code);
     match (status, code) {

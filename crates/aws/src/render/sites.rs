@@ -19,10 +19,13 @@ const AT_ONCE: usize = 8;
 /// What is brought last: where it is, everything else is.
 const LAST: &str = "index.html";
 
+/// Whether a version is in a bucket; locked while it is brought there.
+type Known = Arc<Mutex<bool>>;
+
 /// Which versions of sites are known to be in which bucket. One that is being brought holds up those who wait for it alone.
 #[derive(Debug, Default)]
 pub(crate) struct Published {
-    known: std::sync::Mutex<HashMap<(String, String), Arc<Mutex<bool>>>>,
+    known: std::sync::Mutex<HashMap<(String, String), Known>>,
 }
 
 impl Published {

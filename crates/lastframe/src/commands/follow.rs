@@ -295,7 +295,7 @@ mod tests {
             let answer: Result<String, Failed> = patiently("/", &client, &ProgressBar::hidden()).await;
             (answer.map_err(|failed| failed.exit), asked.load(Ordering::SeqCst))
         };
-        let waited = [429, 502, 503, 504].map(|status| follow(status));
+        let waited = [429, 502, 503, 504].map(&follow);
         for answered in futures_util::future::join_all(waited).await {
             assert_eq!(answered, (Ok("well".to_owned()), 3));
         }

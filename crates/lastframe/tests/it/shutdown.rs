@@ -7,7 +7,7 @@ use crate::server::{Server, command};
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_lets_what_runs_finish_within_the_grace_time() {
     let mut server = Server::start().await;
-    let id = server.submit("slow", json!({"inputProps": {"frames": 10, "msPerFrame": 50}})).await;
+    let id = server.submit("slow", json!({"inputProps": {"frames": 60, "msPerFrame": 50}})).await;
     let waiting = server.submit("tiny", json!({"queue": {"runAt": "2999-01-01T00:00:00Z"}})).await;
     server.under_way(&id).await;
     server.signal("TERM");

@@ -35,7 +35,7 @@ const SECRET: &str = "test";
 const SIGNED: &str =
     "AWS4-HMAC-SHA256 Credential=test/20260101/eu-central-1/s3/aws4_request, SignedHeaders=host, Signature=x";
 /// How soon a machine that is not heard of has lost what it was rendering.
-const LEASE: &str = "10s";
+const LEASE: &str = "4s";
 
 /// What stands in for AWS, where everybody on the network reaches it; with a queue, its bucket, and the test site.
 struct Cloud {
