@@ -179,6 +179,12 @@ impl Room {
         Self { webhooks: number, mails: number, each: number, named: Vec::new() }
     }
 
+    /// Whether nothing fits in.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.webhooks == 0 && self.mails == 0
+    }
+
     /// By that channel, in all.
     #[must_use]
     pub const fn by(&self, channel: Channel) -> usize {

@@ -126,6 +126,26 @@ impl StandIn {
     }
 }
 
+/// A message of AWS's event streams: its kind, the type of what it holds, and that.
+pub fn event(kind: &str, content: &str, payload: &[u8]) -> Vec<u8> {
+    let mut headers = Vec::new();
+    for (name, value) in [(":event-type", kind), (":content-type", content), (":message-type", "event")] {
+        headers.push(u8::try_from(name.len()).unwrap());
+        headers.extend(name.bytes());
+        // A string.
+        headers.push(7);
+        headers.extend(u16::try_from(value.len()).unwrap().to_be_bytes());
+        headers.extend(value.bytes());
+    }
+    let total = u32::try_from(12 + headers.len() + payload.len() + 4).unwrap();
+    let mut message = [total.to_be_bytes(), u32::try_from(headers.len()).unwrap().to_be_bytes()].concat();
+    message.extend(crc32fast::hash(&message).to_be_bytes());
+    message.extend(headers);
+    message.extend(payload);
+    message.extend(crc32fast::hash(&message).to_be_bytes());
+    message
+}
+
 /// An address that nobody listens at, and that no program is given by the kernel before the one that is to listen there does:
 /// below the ports that it gives (`ip_local_port_range`), another one each time, and others in each process.
 fn free(here: IpAddr) -> SocketAddr {

@@ -62,25 +62,28 @@ impl Heartbeat<'_> {
         vitals: &watch::Receiver<Vitals>,
         work: impl Future<Output = T>,
     ) -> Result<T, Interrupt> {
-        tokio::pin!(work);
+        let (hand_back, deadline, keeping) = (self.hand_back, self.deadline, self.keeping);
+        let ended = async {
+            tokio::select! {
+                done = work => Ok(done),
+                () = hand_back.cancelled() => Err(Interrupt::Draining),
+                () = sleep_until(deadline) => Err(Interrupt::TimedOut),
+            }
+        };
+        tokio::pin!(ended);
         let mut ticks = interval_at(Instant::now() + self.every, self.every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut waited_for = false;
-        let (hand_back, deadline, keeping) = (self.hand_back, self.deadline, self.keeping);
         loop {
             tokio::select! {
-                done = &mut work => return Ok(done),
-                () = hand_back.cancelled() => return Err(Interrupt::Draining),
-                () = sleep_until(deadline) => return Err(Interrupt::TimedOut),
+                ended = &mut ended => return ended,
                 _ = ticks.tick() => {}
                 () = keeping.asked.notified() => waited_for = true,
             }
             let kept = tokio::select! {
                 kept = self.beat(vitals) => kept?,
                 // A queue that does not answer keeps neither the work waiting nor whoever wants it to stop.
-                done = &mut work => return Ok(done),
-                () = hand_back.cancelled() => return Err(Interrupt::Draining),
-                () = sleep_until(deadline) => return Err(Interrupt::TimedOut),
+                ended = &mut ended => return ended,
             };
             if kept && waited_for {
                 keeping.kept.notify_one();

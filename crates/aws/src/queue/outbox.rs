@@ -210,7 +210,7 @@ impl Shared {
     /// Deliveries that are due and that there is room for, in the order to take them in: first where the least is under
     /// way, then who has waited longest.
     async fn due_deliveries(&self, room: &Room) -> Result<Vec<(Channel, Key)>, QueueError> {
-        if room.webhooks + room.mails == 0 {
+        if room.is_full() {
             return Ok(Vec::new());
         }
         let end = format!("{}/~", padded(self.now()));

@@ -21,7 +21,7 @@ use super::table::{Key, digest, fault, n, s, storage};
 use super::tx::Told;
 
 /// Messages of one batch, as SQS takes them.
-const TOGETHER: usize = 10;
+pub(super) const TOGETHER: usize = 10;
 /// The longest that SQS holds a message back.
 pub(super) const LONGEST_TIMER: Duration = Duration::from_secs(15 * 60);
 /// When a ring that could not be answered comes back, in seconds, the first time; it doubles.

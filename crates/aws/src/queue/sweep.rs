@@ -13,7 +13,7 @@ use lastframe_core::{RenderId, Status, TenantId, error_chain};
 use super::Shared;
 use super::claim::paused;
 use super::control::Resuming;
-use super::ring::{AT_ONCE, LONGEST_TIMER, Ring, Timer, lane_key};
+use super::ring::{AT_ONCE, LONGEST_TIMER, Ring, TOGETHER, Timer, lane_key};
 use super::row::{Bell, DeliveryRow, LaneRow, RenderRow, Standing};
 use super::schema::{self, DUE, padded, parts};
 use super::table::{Item, Key, Search, condition_failed, fault, from_item, n, retrying, storage, text};
@@ -27,11 +27,10 @@ const LOOKED_AT: usize = 100;
 /// After so many milliseconds without a claim a lane is rung for anew: SQS may have dropped the message, as too old or as
 /// one that nobody could handle.
 const RING_ANEW: i64 = 30 * 60 * 1_000;
-/// Letters that are looked at, the oldest, every so many minutes; and the messages of a batch, which are looked at else.
-/// Whoever leaves them lying pays for each look.
+/// Letters that are looked at, the oldest, every so many minutes; one batch of them else. Whoever leaves them lying pays for
+/// each look.
 const LETTERS: usize = 500;
 const ALL_LETTERS_EVERY: i64 = 10;
-const TOGETHER: usize = 10;
 /// When somebody looks again for a delivery that is not in its list yet, in milliseconds.
 const SOON: i64 = 1_000;
 /// The longest that the clocks of two machines are taken to differ, in milliseconds.

@@ -189,9 +189,9 @@ impl Course {
             let answer = match self.tell.unless_stopped(prepared(&seat, &self.job)).await? {
                 Ok((bucket, serve_url)) => {
                     let trace = self.intend(seat.address(bucket)).await?;
-                    self.send(&seat, &trace, &serve_url).await?.map_err(|error| (error, Some(trace)))
+                    self.send(&seat, &trace, &serve_url).await?
                 }
-                Err(refusal) => Err((NotStarted::Refused(refusal), None)),
+                Err(refusal) => Err(NotStarted::Refused(refusal)),
             };
             match answer {
                 Ok(Started { render_id, cost_in_usd }) => {
@@ -201,21 +201,21 @@ impl Course {
                     self.answered(&render_id).await?;
                     return Ok((seat, render_id));
                 }
-                Err((NotStarted::Refused(Refusal::Passing(why)), _)) => {
+                Err(NotStarted::Refused(Refusal::Passing(why))) => {
                     seat.throttled();
                     busy = format!("{} takes nothing now: {why}", seat.function);
                     self.log.line("worker", &busy);
                     self.dealt_with().await?;
                 }
-                Err((NotStarted::Refused(Refusal::Final(failure)), _)) => {
+                Err(NotStarted::Refused(Refusal::Final(failure))) => {
                     self.dealt_with().await?;
                     return Err(End::Failed(failure));
                 }
-                Err((NotStarted::Unanswered(why), trace)) => {
+                Err(NotStarted::Unanswered(why)) => {
                     unanswered += 1;
                     self.log.line("worker", &format!("the answer to the start was lost: {why}"));
-                    let found = match &trace {
-                        Some(trace) => self.find(&seat, trace).await?,
+                    let found = match self.trace.clone() {
+                        Some(trace) => self.find(&seat, &trace).await?,
                         None => None,
                     };
                     if let Some(render_id) = found {

@@ -193,7 +193,7 @@ impl Notifier {
         }
         let before = self.clock.now();
         let room = routes.room(self.clock.monotonic());
-        if room.webhooks + room.mails > 0 {
+        if !room.is_full() {
             for due in self.outbox.take_due(room, HOLD).await? {
                 routes.begin(due.delivery.route());
                 under_way.spawn(self.go(due));

@@ -14,6 +14,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use lastframe_core::{Clock as _, SystemClock};
+use lastframe_stand_in::event;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
@@ -295,32 +296,6 @@ async fn stream(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
     let mut events = event("PayloadChunk", "application/octet-stream", &said);
     events.extend(event("InvokeComplete", "application/json", b"{}"));
     ([("content-type", "application/vnd.amazon.eventstream")], events).into_response()
-}
-
-/// A message of AWS's event streams.
-fn event(kind: &str, content: &str, payload: &[u8]) -> Vec<u8> {
-    let mut headers = Vec::new();
-    for (name, value) in [(":event-type", kind), (":content-type", content), (":message-type", "event")] {
-        headers.push(u8::try_from(name.len()).unwrap());
-        headers.extend(name.bytes());
-        // A string.
-        headers.push(7);
-        headers.extend(u16::try_from(value.len()).unwrap().to_be_bytes());
-        headers.extend(value.bytes());
-    }
-    let total = u32::try_from(12 + headers.len() + payload.len() + 4).unwrap();
-    let mut message = [total.to_be_bytes(), u32::try_from(headers.len()).unwrap().to_be_bytes()].concat();
-    message.extend(crc32(&message).to_be_bytes());
-    message.extend(headers);
-    message.extend(payload);
-    message.extend(crc32(&message).to_be_bytes());
-    message
-}
-
-/// The sum that AWS's event streams are checked by.
-fn crc32(bytes: &[u8]) -> u32 {
-    let step = |sum: u32, _| if sum & 1 == 1 { (sum >> 1) ^ 0xedb8_8320 } else { sum >> 1 };
-    !bytes.iter().fold(!0, |sum, byte| (0..8).fold(sum ^ u32::from(*byte), step))
 }
 
 struct Render {

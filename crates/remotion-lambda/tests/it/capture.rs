@@ -11,6 +11,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use lastframe_stand_in::event;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
@@ -245,26 +246,6 @@ fn streamed(script: &Script) -> Response<Full<Bytes>> {
     body.extend(event("InvokeComplete", "application/json", end.to_string().as_bytes()));
     let response = Response::builder().header("content-type", "application/vnd.amazon.eventstream");
     response.body(Full::new(body.into())).unwrap()
-}
-
-/// A message of AWS's event streams.
-fn event(kind: &str, content: &str, payload: &[u8]) -> Vec<u8> {
-    let mut headers = Vec::new();
-    for (name, value) in [(":event-type", kind), (":content-type", content), (":message-type", "event")] {
-        headers.push(u8::try_from(name.len()).unwrap());
-        headers.extend(name.bytes());
-        // A string.
-        headers.push(7);
-        headers.extend(u16::try_from(value.len()).unwrap().to_be_bytes());
-        headers.extend(value.bytes());
-    }
-    let total = u32::try_from(12 + headers.len() + payload.len() + 4).unwrap();
-    let mut message = [total.to_be_bytes(), u32::try_from(headers.len()).unwrap().to_be_bytes()].concat();
-    message.extend(crc32fast::hash(&message).to_be_bytes());
-    message.extend(headers);
-    message.extend(payload);
-    message.extend(crc32fast::hash(&message).to_be_bytes());
-    message
 }
 
 fn s3(script: &mut Script, method: &str, path: &str, query: &[String]) -> Response<Full<Bytes>> {
